@@ -1,0 +1,56 @@
+"""Stage `detect`: where the face is in each photo, found by the service's own detector.
+
+A stage of its own, with a small output that is kept in git: cutting the faces (`prepare`) is then exact integer
+arithmetic and gives the same bytes on every processor, where the detector's floating point might not.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+from rich.progress import track
+
+from pipelines.paths import BUNDLE, PHOTO_BOXES, PHOTOS
+from service import faces, images
+from service.detector import FaceDetector
+
+COLUMNS = ("x", "y", "width", "height", "confidence", "faces")
+"""Columns of the output, one row a photo, in the photos' order; all zero where no face was found."""
+
+
+def detect_largest(detector: FaceDetector, data: bytes) -> tuple[int, int, int, int, float, int]:
+    """Box and confidence of the largest face in an image file, and how many faces it shows; zeros for none."""
+    found = detector.detect(images.decode(data))
+    if not found:
+        return 0, 0, 0, 0, 0.0, 0
+    face = faces.largest(found)
+    return face.x, face.y, face.width, face.height, round(face.confidence, 4), len(found)
+
+
+def iterate_images(path: Path) -> Iterator[bytes]:
+    """The image files in a dataset's column `image`, one batch of rows in memory at a time."""
+    for batch in pq.ParquetFile(path).iter_batches(batch_size=256, columns=["image"]):
+        for image in batch.column("image").to_pylist():
+            yield image["bytes"]
+
+
+def main(photos: Path = PHOTOS, detector: Path = BUNDLE / "detector", output: Path = PHOTO_BOXES) -> None:
+    """Find the largest face in every photo and write the boxes."""
+    cascade = FaceDetector(detector)
+    total = pq.ParquetFile(photos).metadata.num_rows
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # ONNX Runtime and OpenCV release the GIL
+        found = pool.map(lambda data: detect_largest(cascade, data), iterate_images(photos))
+        rows = list(track(found, "Finding faces", total=total))
+    output.parent.mkdir(parents=True, exist_ok=True)
+    boxes = pd.DataFrame(rows, columns=list(COLUMNS))
+    boxes.to_csv(output, index=False, lineterminator="\n")
+    print(f"{int((boxes['faces'] > 0).sum()):,} of {total:,} photos show a face")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,219 @@
+"""The public originals, or one's own photos, to the two Parquet files of the dataset.
+
+    python -m pipelines.ingest fer2013 originals/fer2013.tar.gz originals/fer2013new.csv
+    python -m pipelines.ingest folders originals/fer2013-folders
+    python -m pipelines.ingest photos originals/facial_expressions/facial_expressions-master
+    python -m pipelines.ingest photos my-photos --append
+
+Every row and every picture is checked. What is wrong is reported with its file and line, all of it, and then nothing
+is written; with `--skip-invalid` the rest is written and the summary says how many were left out. Pictures are read
+with the service's own decoder, so that what is ingested is what the service can read. `pipelines.download` fetches
+the originals.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, NoReturn, TypeVar
+
+import typer
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from pipelines import dataset, paths
+from pipelines.dataset import DatasetError, Row
+from pipelines.ingest_fer2013 import fer2013_rows, folder_rows, read_votes
+from pipelines.ingest_photos import photo_rows, photos_in_csv, photos_in_folders
+from pipelines.ingest_report import Problem, Report
+
+_T = TypeVar("_T")
+
+
+class InvalidRowsError(DatasetError):
+    """Some rows are wrong and were not to be skipped; nothing was written."""
+
+
+def build(out: Path, form: dataset.ParquetFormat, rows: Iterable[Row], report: Report, *, skip_invalid: bool) -> None:
+    """Write rows to a Parquet file, all or nothing.
+
+    Args:
+        out: the file; it appears, or is replaced, only at the very end.
+        form: of the file.
+        rows: they are drawn once; whoever makes them notes problems in the report.
+        report: gets the counts.
+        skip_invalid: whether the file is written in spite of problems.
+
+    Raises:
+        InvalidRowsError: there were problems, and `skip_invalid` is not set.
+        DatasetError: there is no row to write, or `rows` raised it.
+    """
+    with dataset.open_writer(out, form) as writer:
+        for row in rows:
+            writer.write(row)
+            report.classes[row.get("usage", ""), row["emotion"]] += 1
+        if report.problems and not skip_invalid:
+            raise InvalidRowsError(
+                f"{len(report.problems):,} rows or files are invalid, so {out} was not written. Mend them, or leave "
+                "them out with --skip-invalid."
+            )
+        if not report.written:
+            raise DatasetError(f"There is nothing to write to {out}.")
+
+
+# The command line
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Build the dataset's Parquet files.")
+
+_SkipInvalid = Annotated[bool, typer.Option("--skip-invalid", help="Leave out what is wrong instead of giving up.")]
+_Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")]
+_Shown = Annotated[int, typer.Option("--show", min=0, help="How many problems are printed.")]
+_ReadFile = typer.Argument(exists=True, dir_okay=False)
+_ReadFolder = typer.Argument(exists=True, file_okay=False)
+
+
+@app.command()
+def fer2013(
+    faces: Annotated[Path, _ReadFile],
+    votes: Annotated[Path, _ReadFile],
+    out: Annotated[Path, typer.Option(help="The file to write.")] = paths.FER2013,
+    skip_invalid: _SkipInvalid = False,
+    overwrite: _Overwrite = False,
+    show: _Shown = 20,
+) -> None:
+    """FACES, the official fer2013.csv (or the archive with it), joined row by row with VOTES, FER+'s fer2013new.csv."""
+
+    def rows(report: Report) -> Iterator[Row]:
+        entries = read_votes(votes, report)
+        return _with_progress(fer2013_rows(faces, votes, entries, report), "fer2013", len(entries))
+
+    _run(rows, out, dataset.FER2013, skip_invalid=skip_invalid, overwrite=overwrite, show=show)
+
+
+@app.command()
+def folders(
+    root: Annotated[Path, _ReadFolder],
+    out: Annotated[Path, typer.Option(help="The file to write.")] = paths.FER2013,
+    validation_share: Annotated[
+        float, typer.Option(min=0.0, max=0.9, help="Of the training images, where there is no validation folder.")
+    ] = 0.1,
+    seed: Annotated[int, typer.Option(help="Of the draw of the validation images.")] = 20,
+    skip_invalid: _SkipInvalid = False,
+    overwrite: _Overwrite = False,
+    show: _Shown = 20,
+) -> None:
+    """FER2013 as images in ROOT/train/angry/… and ROOT/test/angry/….
+
+    Such folders have no FER+ votes: set `label_source: fer2013` in params.yaml.
+    """
+
+    def rows(report: Report) -> Iterator[Row]:
+        return _with_progress(folder_rows(root, report, validation_share=validation_share, seed=seed), "folders", None)
+
+    _run(rows, out, dataset.FER2013, skip_invalid=skip_invalid, overwrite=overwrite, show=show)
+
+
+@app.command()
+def photos(
+    folder: Annotated[Path, _ReadFolder],
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="CSV file with the columns image (a path in FOLDER), emotion and, where known, identity.",
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The file to write.")] = paths.PHOTOS,
+    append: Annotated[bool, typer.Option("--append", help="Add to the file, without duplicates.")] = False,
+    skip_invalid: _SkipInvalid = False,
+    overwrite: _Overwrite = False,
+    show: _Shown = 20,
+) -> None:
+    """Photos in FOLDER, labelled by subfolder (FOLDER/happiness/x.jpg) or by a CSV file.
+
+    FOLDER may also be a checkout of muxspace/facial_expressions, with data/legend.csv and images/.
+    """
+    legend = folder / "data" / "legend.csv"
+    if labels is None and legend.is_file():
+        labels, folder = legend, folder / "images"
+
+    def rows(report: Report) -> Iterator[Row]:
+        found = photos_in_folders(folder, report) if labels is None else photos_in_csv(labels, folder)
+        existing = dataset.rows(out, dataset.PHOTOS_SCHEMA) if append else ()
+        return photo_rows(_with_progress(found, "photos", len(found)), report, existing)
+
+    _run(rows, out, dataset.PHOTOS, skip_invalid=skip_invalid, overwrite=overwrite or append, show=show)
+
+
+def _run(
+    rows: Callable[[Report], Iterator[Row]],
+    out: Path,
+    form: dataset.ParquetFormat,
+    *,
+    skip_invalid: bool,
+    overwrite: bool,
+    show: int,
+) -> None:
+    """Build a file and tell what became of it; exit with status 1 where it was not written."""
+    if out.exists() and not overwrite:
+        _fail(f"{out} exists. Give --overwrite to replace it, or another file with --out.")
+    report = Report()
+    try:
+        build(out, form, rows(report), report, skip_invalid=skip_invalid)
+    except DatasetError as error:
+        _print_problems(report.problems, show)
+        _fail(str(error))
+    _print_problems(report.problems, show)
+    _print_summary(report, out)
+
+
+def _with_progress(items: Iterable[_T], name: str, total: int | None) -> Iterator[_T]:
+    """The same items, with a progress bar and the time left where someone looks at a terminal."""
+    console = Console(stderr=True)
+    yield from track(items, description=name, total=total, console=console, disable=not console.is_terminal)
+
+
+def _fail(message: str) -> NoReturn:
+    """Say why, and exit with status 1."""
+    typer.echo(f"Error: {message}", err=True)
+    raise typer.Exit(1)
+
+
+def _print_problems(problems: Sequence[Problem], show: int) -> None:
+    """The first problems, one a line, and how many there are in all."""
+    for problem in problems[:show]:
+        typer.echo(str(problem), err=True)
+    if len(problems) > show:
+        typer.echo(
+            f"… and {len(problems) - show:,} more of {len(problems):,} (--show {len(problems)} prints all)", err=True
+        )
+
+
+def _print_summary(report: Report, out: Path) -> None:
+    """How many rows were written, by emotion and split, and how many were left out."""
+    splits = [usage for usage in dataset.USAGES if any(split == usage for split, _ in report.classes)]
+    columns = splits if len(splits) > 1 else []
+    table = Table(title=str(out), show_footer=True)
+    table.add_column("emotion", footer="all")
+    for split in columns:
+        total = sum(count for (of, _), count in report.classes.items() if of == split)
+        table.add_column(split, footer=f"{total:,}", justify="right")
+    table.add_column("rows", footer=f"{report.written:,}", justify="right")
+    by_emotion: Counter[str] = Counter()
+    for (_, emotion), count in report.classes.items():
+        by_emotion[emotion] += count
+    for emotion, count in by_emotion.most_common():
+        table.add_row(emotion, *(f"{report.classes[split, emotion]:,}" for split in columns), f"{count:,}")
+    console = Console()
+    console.print(table)
+    for reason, count in report.left_out.items():
+        console.print(f"{count:,} left out: {reason}")
+    if report.problems:
+        console.print(f"{len(report.problems):,} left out: invalid")
+
+
+if __name__ == "__main__":
+    app()

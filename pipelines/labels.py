@@ -1,0 +1,47 @@
+"""From annotators' votes to mood labels.
+
+FER+ (Barsoum, Zhang, Canton Ferrer and Zhang, "Training Deep Networks for Facial Expression Recognition with
+Crowd-Sourced Label Distribution", ICMI 2016) gives ten votes an image; training on their distribution rather than
+on the majority alone is its authors' advice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.params import PrepareParams
+from service.moods import MOODS
+
+
+def soft_labels(votes: NDArray[np.integer], emotions: Sequence[str], params: PrepareParams) -> NDArray[np.float32]:
+    """Share of each mood among the votes that count.
+
+    An emotion with fewer than `params.min_votes` votes counts as none: it is more often a slip than an opinion.
+
+    Args:
+        votes: integers (n, emotions), how many annotators chose each emotion.
+        emotions: names of the columns; one that `params.moods` does not name (`not_a_face`) is ignored.
+        params: the map from emotions to moods and the least number of votes.
+
+    Returns:
+        float32 (n, 4), rows summing to 1; a row of zeros where no vote counts.
+    """
+    counted = np.where(votes >= params.min_votes, votes, 0)
+    by_mood = np.stack(
+        [counted[:, [emotion in params.moods[mood] for emotion in emotions]].sum(axis=1) for mood in MOODS], axis=1
+    )
+    total = by_mood.sum(axis=1, keepdims=True)
+    return (by_mood / np.maximum(total, 1)).astype(np.float32)
+
+
+def moods_of(labels: NDArray[np.float32]) -> NDArray[np.int8]:
+    """The mood with the largest share, the first of `MOODS` among equals; -1 where all shares are zero."""
+    return np.where(labels.any(axis=1), labels.argmax(axis=1), -1).astype(np.int8)
+
+
+def one_hot(moods: NDArray[np.int8]) -> NDArray[np.float32]:
+    """Soft labels, float32 (n, 4), that are sure of one mood each."""
+    return np.eye(len(MOODS), dtype=np.float32)[moods]

@@ -1,0 +1,51 @@
+"""From a Keras model to the ONNX graph that the service runs."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+import onnx
+
+INPUT_NAME = "image"
+
+
+def export(model: keras.Model, input_shape: Sequence[int | None], path: Path, output_names: Sequence[str]) -> None:
+    """Write a Keras model as an ONNX file, the same bytes for the same model.
+
+    Args:
+        model: any Keras 3 model with one image input.
+        input_shape: of the input, channels last, the batch axis included; None for a free axis.
+        path: where to write.
+        output_names: names for the graph's outputs, in the model's order. The input is called `INPUT_NAME`.
+
+    Raises:
+        ValueError: the number of output names is not the number of outputs.
+    """
+    signature = [keras.InputSpec(shape=tuple(input_shape), dtype="float32", name=INPUT_NAME)]
+    with tempfile.TemporaryDirectory() as directory:
+        raw = os.path.join(directory, "raw.onnx")
+        model.export(raw, format="onnx", verbose=False, input_signature=signature)
+        proto = onnx.load(raw)
+    _rename(proto.graph, proto.graph.input, [INPUT_NAME])
+    _rename(proto.graph, proto.graph.output, output_names)
+    proto.graph.name = model.name
+    del proto.metadata_props[:]
+    proto.doc_string = ""
+    onnx.checker.check_model(proto)
+    path.write_bytes(proto.SerializeToString(deterministic=True))
+
+
+def _rename(graph: onnx.GraphProto, values: Sequence[onnx.ValueInfoProto], names: Sequence[str]) -> None:
+    """Rename inputs or outputs of a graph, and their uses inside it."""
+    if len(values) != len(names):
+        raise ValueError(f"the graph has {len(values)} values, {len(names)} names were given")
+    renamed = {value.name: name for value, name in zip(values, names, strict=True)}
+    for value, name in zip(values, names, strict=True):
+        value.name = name
+    for node in graph.node:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+        node.output[:] = [renamed.get(name, name) for name in node.output]

@@ -1,0 +1,23 @@
+"""Where the stages read and write, relative to the project's root, from which every stage is run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+PARAMS: Final = Path("params.yaml")
+FER2013: Final = Path("data/fer2013.parquet")
+PHOTOS: Final = Path("data/photos.parquet")
+
+BUNDLE: Final = Path("bundle")
+"""The released model: `detector/` from the stage `convert_detector`, `classifier/` from `package`."""
+
+PHOTO_BOXES: Final = Path("reports/detect/photo_boxes.csv")
+FACES: Final = Path("faces")
+CLASS_TABLE: Final = Path("reports/prepare/class_table.csv")
+LEAKS: Final = Path("reports/prepare/leaks.json")
+
+MODELS: Final = Path("models")
+CHECKPOINTS: Final = Path("checkpoints")
+EVALUATION: Final = Path("reports/evaluate")
+REGISTRATION: Final = Path("reports/register")

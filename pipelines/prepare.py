@@ -1,0 +1,219 @@
+"""Stage `prepare`: labelled images to the face sets that training, evaluation and the drift reference read.
+
+FER2013's images are faces already; photos are cut at the boxes of the stage `detect` with the service's own code.
+The splits are FER2013's official one and, for photos, one by identity. A training image that also stands in
+validation or test, exactly or nearly, is left out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from sklearn.model_selection import StratifiedGroupKFold
+
+from pipelines import near_duplicates, paths
+from pipelines.detect import iterate_images
+from pipelines.face_sets import SOURCES, SPLITS, FaceSet
+from pipelines.labels import moods_of, one_hot, soft_labels
+from pipelines.params import PhotoSplits, PrepareParams, read_input, read_prepare
+from service import faces, images
+from service.classifier import InputSpec
+from service.detector import Face
+from service.moods import MOODS
+
+_USAGES = {"Training": "train", "PublicTest": "validation", "PrivateTest": "test"}
+_MONTAGE_COLUMNS, _MONTAGE_ROWS = 12, 4
+
+
+def load_fer2013(path: Path, params: PrepareParams, spec: InputSpec) -> tuple[FaceSet, NDArray[np.str_]]:
+    """The faces of FER2013 with votes and original labels.
+
+    Args:
+        path: a Parquet file as `pipelines.dataset` describes it.
+        params: labels; with the source `ferplus` images without a vote that counts are left out.
+        spec: the size that faces are scaled to.
+
+    Returns:
+        The faces, and for each the name of its split.
+    """
+    table = pq.read_table(path, columns=[name for name in pq.read_schema(path).names if name != "image"]).to_pandas()
+    pixels = np.stack(
+        [
+            faces.resize(cv2.cvtColor(images.decode(data), cv2.COLOR_RGB2GRAY), spec.size)
+            for data in iterate_images(path)
+        ]
+    )
+    vote_columns = [name for name in table.columns if name.startswith("votes_")]
+    emotions = [name.removeprefix("votes_") for name in vote_columns]
+    ferplus = soft_labels(table[vote_columns].to_numpy(), emotions, params)
+    original = np.array([params.mood_of(emotion) for emotion in table["emotion"]], dtype=np.int8)
+    face_set = FaceSet(
+        pixels=pixels,
+        soft_labels=ferplus if params.label_source == "ferplus" else one_hot(original),
+        ferplus_mood=moods_of(ferplus),
+        original_mood=original,
+        source=np.full(len(table), SOURCES.index("fer2013"), np.uint8),
+        row=np.arange(len(table), dtype=np.int32),
+    )
+    labelled = face_set.soft_labels.any(axis=1)
+    return face_set.select(labelled), table["usage"].map(_USAGES).to_numpy(dtype=str)[labelled]
+
+
+def load_photos(
+    path: Path, boxes_path: Path, params: PrepareParams, spec: InputSpec
+) -> tuple[FaceSet, NDArray[np.str_]]:
+    """The faces in the photos that show one.
+
+    Args:
+        path: a Parquet file as `pipelines.dataset` describes it.
+        boxes_path: what the stage `detect` wrote for it.
+        params: labels, and the shares of the splits.
+        spec: how faces are cut.
+
+    Returns:
+        The faces, and for each the name of its split.
+
+    Raises:
+        ValueError: the boxes are not those of these photos.
+    """
+    table = pq.read_table(path, columns=["emotion", "identity"]).to_pandas()
+    boxes = pd.read_csv(boxes_path)
+    if len(boxes) != len(table):
+        raise ValueError(f"{boxes_path} has {len(boxes)} rows, {path} has {len(table)}: run the stage `detect`")
+    pixels, rows = [], []
+    for row, (data, box) in enumerate(zip(iterate_images(path), boxes.itertuples(), strict=True)):
+        if box.faces == 0:
+            continue
+        face = Face(x=box.x, y=box.y, width=box.width, height=box.height, confidence=box.confidence)
+        pixels.append(faces.crop(images.decode(data), face, size=spec.size, margin=spec.margin))
+        rows.append(row)
+    moods = np.array([params.mood_of(emotion) for emotion in table["emotion"]], dtype=np.int8)
+    splits = split_by_identity(table["identity"].to_numpy(dtype=str), moods, params.photo_splits, params.seed)
+    mood = moods[rows]
+    face_set = FaceSet(
+        pixels=np.stack(pixels),
+        soft_labels=one_hot(mood),
+        ferplus_mood=mood,
+        original_mood=mood,
+        source=np.full(len(rows), SOURCES.index("photos"), np.uint8),
+        row=np.array(rows, dtype=np.int32),
+    )
+    return face_set, splits[rows]
+
+
+def split_by_identity(
+    identities: NDArray[np.str_], moods: NDArray[np.int8], splits: PhotoSplits, seed: int
+) -> NDArray[np.str_]:
+    """A split for each photo such that all photos of a person are in one, and the moods' shares are alike in all.
+
+    The last folds are held out: scikit-learn deals out the people with the most photos first, so that the last folds
+    are made of many people with few photos each, and a figure on them does not hang on one face.
+
+    Args:
+        identities: (n,), who is in each photo.
+        moods: int8 (n,), indices of the moods.
+        splits: into how many folds, and how many of them are held out.
+        seed: of the shuffling before.
+
+    Returns:
+        (n,), names of `SPLITS`.
+    """
+    folds = StratifiedGroupKFold(splits.folds, shuffle=True, random_state=seed)
+    fold = np.empty(len(moods), dtype=np.intp)
+    for index, (_, held_out) in enumerate(folds.split(moods, moods, identities)):
+        fold[held_out] = index
+    split = np.full(len(moods), "train", dtype="<U10")
+    split[fold >= splits.folds - splits.test_folds - splits.validation_folds] = "validation"
+    split[fold >= splits.folds - splits.test_folds] = "test"
+    return split
+
+
+def remove_leaks(sets: dict[str, FaceSet], threshold: float) -> tuple[dict[str, FaceSet], dict[str, object]]:
+    """Training without the pictures that also stand in validation or test, and a report of what was found.
+
+    Validation and test stay as they are, so that figures on FER2013's official splits compare with those of others;
+    how many pictures the two share is in the report.
+    """
+    train, validation, test = (sets[name] for name in SPLITS)
+    in_validation = near_duplicates.duplicated_in(train.pixels, validation.pixels, threshold)
+    in_test = near_duplicates.duplicated_in(train.pixels, test.pixels, threshold)
+    leaked = in_validation | in_test
+    report = {
+        "correlation_threshold": threshold,
+        "training_images_before": len(train),
+        "removed_because_in_validation": int(in_validation.sum()),
+        "removed_because_in_test": int(in_test.sum()),
+        "removed": int(leaked.sum()),
+        "removed_by_source": {
+            name: int((leaked & (train.source == code)).sum()) for code, name in enumerate(SOURCES)
+        },
+        "training_images_after": int((~leaked).sum()),
+        "validation_images_also_in_test": int(
+            near_duplicates.duplicated_in(validation.pixels, test.pixels, threshold).sum()
+        ),
+    }
+    return {**sets, "train": train.select(~leaked)}, report
+
+
+def class_table(sets: dict[str, FaceSet]) -> pd.DataFrame:
+    """How many faces of each mood each split has from each source; the mood is that of the largest label share."""
+    rows = []
+    for split, face_set in sets.items():
+        for source in SOURCES:
+            counts = Counter(face_set.of_source(source).soft_labels.argmax(axis=1).tolist())
+            by_mood = {mood: counts[index] for index, mood in enumerate(MOODS)}
+            rows.append({"split": split, "source": source, **by_mood, "total": counts.total()})
+    return pd.DataFrame(rows)
+
+
+def montage(face_set: FaceSet, mood: int, seed: int) -> NDArray[np.uint8]:
+    """A sheet of randomly chosen faces of one mood, grey uint8; black where there are too few."""
+    rows = np.flatnonzero(face_set.soft_labels.argmax(axis=1) == mood)
+    chosen = face_set.pixels[np.random.default_rng(seed).permutation(rows)[: _MONTAGE_COLUMNS * _MONTAGE_ROWS]]
+    size = face_set.pixels.shape[1]
+    cells = np.zeros((_MONTAGE_ROWS * _MONTAGE_COLUMNS, size, size), np.uint8)
+    cells[: len(chosen)] = chosen
+    grid = cells.reshape(_MONTAGE_ROWS, _MONTAGE_COLUMNS, size, size)
+    return grid.transpose(0, 2, 1, 3).reshape(_MONTAGE_ROWS * size, _MONTAGE_COLUMNS * size)
+
+
+def main() -> None:
+    """Read the two datasets; write the face sets, the class table, the leak report and a montage for each mood."""
+    params, spec = read_prepare(), read_input()
+    parts = [
+        load_fer2013(paths.FER2013, params, spec),
+        load_photos(paths.PHOTOS, paths.PHOTO_BOXES, params, spec),
+    ]
+    sets = {
+        split: FaceSet.concatenate([face_set.select(splits == split) for face_set, splits in parts]) for split in SPLITS
+    }
+    sets, leaks = remove_leaks(sets, params.duplicate_correlation)
+    fer2013, photos = (len(face_set) for face_set, _ in parts)
+    leaks = {
+        "fer2013_images_without_a_vote_that_counts": pq.read_metadata(paths.FER2013).num_rows - fer2013,
+        "photos_without_a_face": pq.read_metadata(paths.PHOTOS).num_rows - photos,
+        **leaks,
+    }
+    table = class_table(sets)
+
+    paths.FACES.mkdir(parents=True, exist_ok=True)
+    for split, face_set in sets.items():
+        face_set.save(paths.FACES / f"{split}.npz")
+    for index, mood in enumerate(MOODS):
+        cv2.imwrite(str(paths.FACES / f"montage_{mood}.png"), montage(sets["train"], index, params.seed))
+    paths.CLASS_TABLE.parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(paths.CLASS_TABLE, index=False, lineterminator="\n")
+    paths.LEAKS.write_text(json.dumps(leaks, indent=2) + "\n")
+    print(table.to_string(index=False))
+    print(json.dumps(leaks, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The runtime: image bytes in, mood out. Imports neither TensorFlow, MLflow, DVC nor Evidently."""

@@ -1,0 +1,314 @@
+"""MTCNN: the cascade of P-Net, R-Net and O-Net that finds faces.
+
+Zhang, Zhang, Li and Qiao, "Joint Face Detection and Alignment using Multi-task Cascaded Convolutional Networks",
+IEEE Signal Processing Letters 23(10), 2016. The weights are those of the `mtcnn` package (MIT licence), converted
+to ONNX by `pipelines.convert_detector`; the arithmetic between the nets (coordinates, suppression, patches) follows
+that package, so that at its settings this module finds the faces that it finds.
+
+Boxes inside this module are float64 arrays of shape (n, 4) with rows (x1, y1, x2, y2) in pixels of the image, the
+origin in its upper left corner; scores are float64 arrays of shape (n,). Which of the faces counts, and how it is
+cut out, is left to `service.faces`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from service.runtime import open_session
+
+SETTINGS_FILE: Final[str] = "detector.json"
+NET_FILES: Final[tuple[str, str, str]] = ("pnet.onnx", "rnet.onnx", "onet.onnx")
+
+# Geometry of the nets (paper, figure 2): P-Net sees 12 x 12 pixels and moves by 2, R-Net 24 x 24, O-Net 48 x 48.
+_PNET_CELL: Final[int] = 12
+_PNET_STRIDE: Final[int] = 2
+_RNET_SIZE: Final[int] = 24
+_ONET_SIZE: Final[int] = 48
+
+Boxes = NDArray[np.float64]
+Scores = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Face:
+    """A face in an image, in whole pixels of the upright image.
+
+    Attributes:
+        x: left edge.
+        y: upper edge.
+        width: width of the box.
+        height: height of the box.
+        confidence: O-Net's probability that this is a face, in [0, 1].
+    """
+
+    x: int
+    y: int
+    width: int
+    height: int
+    confidence: float
+
+
+@dataclass(frozen=True)
+class DetectorSettings:
+    """Settings of the cascade; the defaults are those of the `mtcnn` package.
+
+    Attributes:
+        min_face_pixels: side of the smallest face looked for, in pixels.
+        min_face_share: side of the smallest face looked for, as a share of the image's shorter side; the larger of
+            the two counts. 0 leaves it to `min_face_pixels`.
+        scale_factor: ratio of one level of the image pyramid to the one before, in (0, 1).
+        thresholds: lowest face probability kept after P-, R- and O-Net.
+        nms_level: intersection over union above which a box yields to a better one, within one pyramid level.
+        nms_pyramid: the same across the levels.
+        nms_rnet: the same after R-Net.
+        nms_onet: intersection over the smaller box above which a face yields to a better one, after O-Net.
+    """
+
+    min_face_pixels: int = 20
+    min_face_share: float = 0.0
+    scale_factor: float = 0.709
+    thresholds: tuple[float, float, float] = (0.6, 0.7, 0.8)
+    nms_level: float = 0.5
+    nms_pyramid: float = 0.7
+    nms_rnet: float = 0.7
+    nms_onet: float = 0.7
+
+    def __post_init__(self) -> None:
+        if self.min_face_pixels < _PNET_CELL:
+            raise ValueError(f"min_face_pixels is {self.min_face_pixels}; P-Net sees no face under {_PNET_CELL} pixels")
+        if not 0.0 < self.scale_factor < 1.0:
+            raise ValueError(f"scale_factor is {self.scale_factor}; it must lie between 0 and 1")
+        if len(self.thresholds) != 3:
+            raise ValueError(f"thresholds has {len(self.thresholds)} values; P-, R- and O-Net need one each")
+
+    @classmethod
+    def read(cls, path: Path) -> DetectorSettings:
+        """Settings from the JSON file that `write` makes."""
+        values = json.loads(path.read_text())
+        values["thresholds"] = tuple(values["thresholds"])
+        return cls(**values)
+
+    def write(self, path: Path) -> None:
+        """Write the settings as JSON."""
+        path.write_text(json.dumps(asdict(self), indent=2) + "\n")
+
+
+class FaceDetector:
+    """The MTCNN cascade, loaded and ready; safe to call from several threads."""
+
+    def __init__(self, directory: Path, settings: DetectorSettings | None = None, *, threads: int = 1) -> None:
+        """Load the three nets.
+
+        Args:
+            directory: holds `NET_FILES` and, where `settings` is not given, `SETTINGS_FILE`.
+            settings: overrides the settings in the directory.
+            threads: threads within one operator of a net.
+        """
+        self.settings = settings or DetectorSettings.read(directory / SETTINGS_FILE)
+        self._pnet, self._rnet, self._onet = (open_session(directory / name, threads=threads) for name in NET_FILES)
+
+    def detect(self, image: NDArray[np.uint8]) -> list[Face]:
+        """Find the faces in an image.
+
+        Args:
+            image: uint8 array of shape (height, width, 3), RGB.
+
+        Returns:
+            The faces, most confident first; boxes are clipped to the image. Empty where there is none.
+        """
+        boxes, scores = self._propose(image)
+        boxes, scores = self._refine(image, boxes, scores)
+        boxes, scores = self._output(image, boxes, scores)
+        return _to_faces(boxes, scores, image.shape[1], image.shape[0])
+
+    def _propose(self, image: NDArray[np.uint8]) -> tuple[Boxes, Scores]:
+        """Stage 1: P-Net over the image pyramid proposes square candidates (paper, section II-A)."""
+        settings = self.settings
+        level_boxes, level_scores = [np.empty((0, 4))], [np.empty(0)]
+        pixels = _normalise(image)
+        for scale in pyramid_scales(image.shape[1], image.shape[0], settings):
+            size = (int(image.shape[1] * scale), int(image.shape[0] * scale))
+            level = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+            offsets, probabilities = self._pnet.run(None, {"image": level[None]})
+            boxes, scores = _decode_proposals(offsets[0], probabilities[0, :, :, 1], scale, settings.thresholds[0])
+            kept = non_maximum_suppression(boxes, scores, settings.nms_level)
+            level_boxes.append(boxes[kept])
+            level_scores.append(scores[kept])
+        boxes, scores = np.concatenate(level_boxes), np.concatenate(level_scores)
+        kept = non_maximum_suppression(boxes, scores, settings.nms_pyramid)
+        return _to_squares(boxes[kept]), scores[kept]
+
+    def _refine(self, image: NDArray[np.uint8], boxes: Boxes, scores: Scores) -> tuple[Boxes, Scores]:
+        """Stage 2: R-Net rejects most candidates and calibrates the rest (paper, section II-A)."""
+        if not len(boxes):
+            return boxes, scores
+        patches = crop_and_resize(image, boxes, _RNET_SIZE)
+        offsets, probabilities = self._rnet.run(None, {"image": _normalise(patches)})
+        boxes, scores = _calibrate(boxes, offsets), probabilities[:, 1].astype(np.float64)
+        confident = scores > self.settings.thresholds[1]
+        boxes, scores = boxes[confident], scores[confident]
+        kept = non_maximum_suppression(boxes, scores, self.settings.nms_rnet)
+        return _to_squares(boxes[kept]), scores[kept]
+
+    def _output(self, image: NDArray[np.uint8], boxes: Boxes, scores: Scores) -> tuple[Boxes, Scores]:
+        """Stage 3: O-Net decides and calibrates with the widest view (paper, section II-A).
+
+        Its third output, five landmarks, is not used.
+        """
+        if not len(boxes):
+            return boxes, scores
+        patches = crop_and_resize(image, boxes, _ONET_SIZE)
+        offsets, probabilities = self._onet.run(["offsets", "probabilities"], {"image": _normalise(patches)})
+        boxes, scores = _calibrate(boxes, offsets), probabilities[:, 1].astype(np.float64)
+        confident = scores > self.settings.thresholds[2]
+        boxes, scores = boxes[confident], scores[confident]
+        kept = non_maximum_suppression(boxes, scores, self.settings.nms_onet, overlap="smaller")
+        return boxes[kept], scores[kept]
+
+
+def pyramid_scales(width: int, height: int, settings: DetectorSettings) -> list[float]:
+    """Scales of the image pyramid: the first maps the smallest face to P-Net's cell, the last still holds one cell.
+
+    Args:
+        width: of the image, in pixels.
+        height: of the image, in pixels.
+        settings: smallest face and ratio between levels.
+
+    Returns:
+        Descending scales; empty where the image is smaller than the smallest face.
+    """
+    shorter = min(width, height)
+    smallest_face = max(settings.min_face_pixels, settings.min_face_share * shorter)
+    scales = []
+    scale = _PNET_CELL / smallest_face
+    while shorter * scale >= _PNET_CELL:
+        scales.append(scale)
+        scale *= settings.scale_factor
+    return scales
+
+
+def non_maximum_suppression(
+    boxes: Boxes, scores: Scores, threshold: float, *, overlap: Literal["union", "smaller"] = "union"
+) -> NDArray[np.intp]:
+    """Indices of the boxes that no better box overlaps by more than `threshold`, best first.
+
+    Unlike the greedy algorithm, a box that was itself suppressed still suppresses those below it, as in the `mtcnn`
+    package.
+
+    Args:
+        boxes: float64 (n, 4), rows (x1, y1, x2, y2).
+        scores: float64 (n,).
+        threshold: largest overlap tolerated, in [0, 1].
+        overlap: what the intersection is divided by: the union of the two areas, or the smaller of them.
+    """
+    order = np.argsort(scores)[::-1]
+    boxes = boxes[order]
+    upper_left = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
+    lower_right = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
+    intersection = np.prod(np.maximum(lower_right - upper_left, 0.0), axis=2)
+    areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+    if overlap == "union":
+        denominator = areas[:, None] + areas[None, :] - intersection
+    else:
+        denominator = np.minimum(areas[:, None], areas[None, :])
+    suppressed = np.triu(intersection > threshold * denominator, k=1).any(axis=0)
+    return order[~suppressed]
+
+
+def crop_and_resize(image: NDArray[np.uint8], boxes: Boxes, size: int) -> NDArray[np.float32]:
+    """Cut boxes out of an image and scale each to a square by bilinear sampling.
+
+    The corners of a patch sample the corners of its box, with coordinates scaled by (extent - 1) / extent, as
+    TensorFlow's `crop_and_resize` does with boxes normalised by the image's extent: R- and O-Net were converted with
+    that sampling around them. Samples outside the image are mid-grey (the nets' zero).
+
+    Args:
+        image: uint8 (height, width, 3).
+        boxes: float64 (n, 4), rows (x1, y1, x2, y2); may reach outside the image.
+        size: side of the patches, in pixels.
+
+    Returns:
+        float32 (n, size, size, 3) in [0, 255].
+    """
+    height, width = image.shape[:2]
+    steps = np.linspace(0.0, 1.0, size)
+    x = (boxes[:, 0:1] + (boxes[:, 2:3] - boxes[:, 0:1]) * steps) * ((width - 1) / width)
+    y = (boxes[:, 1:2] + (boxes[:, 3:4] - boxes[:, 1:2]) * steps) * ((height - 1) / height)
+    left, x_inside, x_weight = _sample_axis(x, width)
+    top, y_inside, y_weight = _sample_axis(y, height)
+    right, bottom = np.minimum(left + 1, width - 1), np.minimum(top + 1, height - 1)
+    x_weight, y_weight = x_weight[:, None, :, None], y_weight[:, :, None, None]
+    rows_above, rows_below = top[:, :, None], bottom[:, :, None]
+    columns_left, columns_right = left[:, None, :], right[:, None, :]
+    above = image[rows_above, columns_left] * (1 - x_weight) + image[rows_above, columns_right] * x_weight
+    below = image[rows_below, columns_left] * (1 - x_weight) + image[rows_below, columns_right] * x_weight
+    patches = above * (1 - y_weight) + below * y_weight
+    patches[~(y_inside[:, :, None] & x_inside[:, None, :])] = 127.5
+    return patches
+
+
+def _sample_axis(
+    positions: NDArray[np.float64], extent: int
+) -> tuple[NDArray[np.intp], NDArray[np.bool_], NDArray[np.float32]]:
+    """For sample positions along an axis: the pixel before each, whether it lies inside, the weight of the next."""
+    inside = (positions >= 0) & (positions <= extent - 1)
+    clipped = positions.clip(0, extent - 1)
+    before = clipped.astype(np.intp)
+    return before, inside, (clipped - before).astype(np.float32)
+
+
+def _normalise(pixels: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.float32]:
+    """Pixels in [0, 255] to the float32 range of about [-1, 1] that the nets were trained on."""
+    return (pixels.astype(np.float32) - 127.5) * np.float32(1 / 128)
+
+
+def _decode_proposals(
+    offsets: NDArray[np.float32], probabilities: NDArray[np.float32], scale: float, threshold: float
+) -> tuple[Boxes, Scores]:
+    """P-Net's maps at one pyramid level to boxes in the image.
+
+    Args:
+        offsets: float32 (rows, columns, 4), corrections of x1, y1, x2, y2 in units of the cell.
+        probabilities: float32 (rows, columns), of a face.
+        scale: of the level.
+        threshold: lowest probability kept.
+    """
+    row, column = np.nonzero(probabilities > threshold)
+    cell_start = np.stack([column, row], axis=1) * float(_PNET_STRIDE) + 1.0
+    cells = np.concatenate([cell_start, cell_start + (_PNET_CELL - 1)], axis=1)
+    boxes = (cells + offsets[row, column] * float(_PNET_CELL - 1)) / scale
+    return boxes, probabilities[row, column].astype(np.float64)
+
+
+def _calibrate(boxes: Boxes, offsets: NDArray[np.float32]) -> Boxes:
+    """Boxes corrected by a net's box regression, which is in units of their width and height (in whole pixels)."""
+    sides = boxes[:, 2:] - boxes[:, :2] + 1.0
+    return boxes + offsets * np.tile(sides, 2)
+
+
+def _to_squares(boxes: Boxes) -> Boxes:
+    """Boxes widened around their centres to squares of their longer side."""
+    sides = boxes[:, 2:] - boxes[:, :2]
+    longer = sides.max(axis=1, keepdims=True, initial=0.0)
+    corner = boxes[:, :2] + (sides - longer) * 0.5
+    return np.concatenate([corner, corner + longer], axis=1)
+
+
+def _to_faces(boxes: Boxes, scores: Scores, width: int, height: int) -> list[Face]:
+    """Boxes clipped to the image and rounded to whole pixels; slivers that vanish by it are dropped."""
+    limits = np.array([width - 1, height - 1, width - 1, height - 1], dtype=np.float64)
+    clipped = np.clip(boxes, 0.0, limits)
+    corners = clipped[:, :2].round().astype(int)
+    sides = (clipped[:, 2:] - clipped[:, :2]).round().astype(int)
+    return [
+        Face(x=int(x), y=int(y), width=int(w), height=int(h), confidence=float(score))
+        for (x, y), (w, h), score in zip(corners, sides, scores, strict=True)
+        if w > 0 and h > 0
+    ]

@@ -1,0 +1,70 @@
+"""What can be wrong with a request, as typed exceptions.
+
+Each is raised where its cause is known and says what was wrong and what to do. `service.problems` alone turns
+them into HTTP responses; nothing here knows of HTTP statuses.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class MeaaError(Exception):
+    """Base of the errors that a client can cause or must handle.
+
+    Attributes:
+        code: stable machine-readable name, part of the API's contract.
+        title: short human-readable summary of the kind of error, the same for every occurrence.
+    """
+
+    code: ClassVar[str]
+    title: ClassVar[str]
+
+
+class InvalidImageError(MeaaError):
+    """The bytes are not a readable image: empty, corrupt or truncated."""
+
+    code = "invalid_image"
+    title = "The image cannot be read"
+
+
+class MissingImageError(MeaaError):
+    """The request carries no image where one is expected."""
+
+    code = "missing_image"
+    title = "The request has no image"
+
+
+class UnauthorizedError(MeaaError):
+    """A token is required and was absent or wrong."""
+
+    code = "unauthorized"
+    title = "A valid token is required"
+
+
+class TooLargeError(MeaaError):
+    """The image has more bytes or more pixels than the service accepts."""
+
+    code = "too_large"
+    title = "The image is too large"
+
+
+class UnsupportedTypeError(MeaaError):
+    """The data is of a kind that the service does not read (an image format, or a request's content type)."""
+
+    code = "unsupported_type"
+    title = "The type of the data is not supported"
+
+
+class NoFaceError(MeaaError):
+    """The image was read, and no face was found in it."""
+
+    code = "no_face"
+    title = "No face was found"
+
+
+class OverloadedError(MeaaError):
+    """More requests are waiting than the service can answer in time."""
+
+    code = "overloaded"
+    title = "The service is overloaded"

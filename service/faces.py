@@ -1,0 +1,60 @@
+"""From the faces in an image to the classifier's input: which face counts, and how it is cut out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from service.detector import Face
+
+
+def largest(faces: Sequence[Face]) -> Face:
+    """The face with the largest box: the person who holds the phone is nearest to it. The surer one of equals.
+
+    Raises:
+        ValueError: there is no face.
+    """
+    return max(faces, key=lambda face: (face.width * face.height, face.confidence))
+
+
+def crop(image: NDArray[np.uint8], face: Face, *, size: int, margin: float) -> NDArray[np.uint8]:
+    """Cut a face out as a grey square.
+
+    The square has the box's centre; its side is the box's longer side, widened by `margin`. Where it reaches over
+    the image's edge, the edge pixels are repeated.
+
+    Args:
+        image: uint8 (height, width, 3), RGB.
+        face: the box to cut, in pixels of the image.
+        size: side of the result, in pixels.
+        margin: share of the longer side that is added to it (half on each side).
+
+    Returns:
+        uint8 (size, size), grey (ITU-R BT.601 luma).
+    """
+    side = max(1, round(max(face.width, face.height) * (1.0 + margin)))
+    left = round(face.x + (face.width - side) / 2)
+    top = round(face.y + (face.height - side) / 2)
+    height, width = image.shape[:2]
+    inside = image[max(0, top) : min(height, top + side), max(0, left) : min(width, left + side)]
+    grey = cv2.cvtColor(inside, cv2.COLOR_RGB2GRAY)
+    grey = cv2.copyMakeBorder(
+        grey,
+        max(0, -top),
+        max(0, top + side - height),
+        max(0, -left),
+        max(0, left + side - width),
+        cv2.BORDER_REPLICATE,
+    )
+    return resize(grey, size)
+
+
+def resize(grey: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Scale a grey square, uint8 (side, side), to uint8 (size, size): by area where it shrinks, else bilinearly."""
+    if grey.shape == (size, size):
+        return grey
+    shrinks = grey.shape[0] > size
+    return cv2.resize(grey, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)

@@ -1,0 +1,115 @@
+"""From the bytes of an image file to upright RGB pixels.
+
+The one decoder of the system: the API, the preparation of the training data and the evaluation all call `decode`.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from service.errors import InvalidImageError, TooLargeError, UnsupportedTypeError
+
+FORMATS: Final[tuple[str, ...]] = ("JPEG", "PNG", "WEBP")
+"""Names, in Pillow's vocabulary, of the formats that `decode` reads."""
+
+MAX_PIXELS: Final[int] = 50_000_000
+"""Default limit on width x height: above any phone's camera frame, below what would exhaust a worker's memory."""
+
+# Pillow warns, and from twice this size raises, on its own account; the limit that counts is checked in `decode`.
+Image.MAX_IMAGE_PIXELS = None
+
+_ALPHA_MODES: Final = frozenset({"RGBA", "RGBa", "LA", "La", "PA"})
+_SIXTEEN_BIT_MODES: Final = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N"})
+
+# How the files of common formats that we do not read begin, so that their senders are told the actual reason.
+# Sources: the formats' specifications; for the `ftyp` brands ISO/IEC 23008-12 (HEIF) and the AVIF specification.
+_OTHER_SIGNATURES: Final[tuple[tuple[bytes, int, str], ...]] = (
+    (b"GIF8", 0, "GIF"),
+    (b"BM", 0, "BMP"),
+    (b"II*\x00", 0, "TIFF"),
+    (b"MM\x00*", 0, "TIFF"),
+    (b"%PDF", 0, "PDF"),
+    (b"<svg", 0, "SVG"),
+    (b"<?xml", 0, "SVG or XML"),
+    (b"ftypheic", 4, "HEIC"),
+    (b"ftypheix", 4, "HEIC"),
+    (b"ftypmif1", 4, "HEIF"),
+    (b"ftypavif", 4, "AVIF"),
+    (b"ftyp", 4, "MP4 or QuickTime video"),
+    (b"\x1aE\xdf\xa3", 0, "WebM or Matroska video"),
+)
+
+
+def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """Decode a JPEG, PNG or WebP file to upright RGB pixels.
+
+    Grey, palette, CMYK, 16-bit and transparent images are converted; transparent areas show white. Of an animation
+    the first frame counts. The EXIF orientation is applied.
+
+    Args:
+        data: the whole file.
+        max_pixels: largest width x height accepted, checked on the header before any pixel is decoded.
+
+    Returns:
+        uint8 array of shape (height, width, 3), RGB, contiguous.
+
+    Raises:
+        InvalidImageError: the data is empty, corrupt or truncated.
+        UnsupportedTypeError: the data is a file of another format.
+        TooLargeError: the image has more than `max_pixels` pixels.
+    """
+    if not data:
+        raise InvalidImageError("The image has no bytes. Send the content of a JPEG, PNG or WebP file.")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # damaged metadata is no reason to reject, or to log, a readable image
+        try:
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                width, height = image.size
+                if width * height > max_pixels:
+                    raise TooLargeError(
+                        f"The image has {width} x {height} pixels, more than the {max_pixels:,} accepted. Scale it down."
+                    )
+                return np.ascontiguousarray(_to_rgb(_upright(image)))
+        except UnidentifiedImageError:
+            raise _unreadable(data) from None
+        except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError) as error:
+            # Pillow's plugins raise any of these on damaged files, by the place where the damage shows.
+            raise InvalidImageError(
+                "The image is damaged or incomplete: it was recognised but could not be decoded. Send the whole file."
+            ) from error
+
+
+def _unreadable(data: bytes) -> InvalidImageError | UnsupportedTypeError:
+    """Why data that is none of `FORMATS` was not read: another known format, or no image at all."""
+    for signature, offset, name in _OTHER_SIGNATURES:
+        if data[offset : offset + len(signature)] == signature:
+            return UnsupportedTypeError(f"The data looks like {name}. Send a JPEG, PNG or WebP image.")
+    return InvalidImageError("The data is not an image. Send the content of a JPEG, PNG or WebP file.")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The image as it is to be seen; one whose EXIF block is unreadable is taken to be upright already."""
+    try:
+        orientation = image.getexif().get(0x0112, 1)
+    except Exception:  # the EXIF parser has no closed list of what it raises on malformed blocks
+        return image
+    return image if orientation == 1 else ImageOps.exif_transpose(image)
+
+
+def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
+    """uint8 (height, width, 3) RGB of an image in any of Pillow's modes."""
+    if image.mode in _SIXTEEN_BIT_MODES:
+        # Pillow clips 16-bit grey to 255 where it converts; the eight high bits are what is meant.
+        grey = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if image.mode in _ALPHA_MODES or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        backdrop = Image.new("RGBA", rgba.size, "white")
+        image = Image.alpha_composite(backdrop, rgba)
+    return np.asarray(image.convert("RGB"))

@@ -1,0 +1,25 @@
+"""How ONNX graphs are run: one place for the session options that the detector and the classifier share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnxruntime
+
+
+def open_session(path: Path, *, threads: int = 1) -> onnxruntime.InferenceSession:
+    """An inference session on the CPU.
+
+    One thread by default: a graph this small loses more to synchronisation than it gains, and requests already run
+    side by side. Spinning is off so that idle threads leave the cores to other requests.
+
+    Args:
+        path: an ONNX file.
+        threads: threads within one operator.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors; the warnings are about graph optimisation, not about results
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
