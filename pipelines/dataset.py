@@ -198,6 +198,6 @@ def open_writer(path: Path, form: ParquetFormat) -> Iterator[RowWriter]:
             writer = RowWriter(file, form)
             yield writer
             writer.flush()
-        os.replace(partial, path)
+        partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

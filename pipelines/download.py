@@ -47,12 +47,20 @@ FER2013_FOLDERS: Final = "msambare/fer2013"
 _CHUNK_BYTES: Final[int] = 1 << 18
 _TIMEOUT_SECONDS: Final[float] = 30.0
 
-_NO_CREDENTIALS: Final = f"""Kaggle gives out the official FER2013 only to those who are logged in, and no credentials were found.
+_NO_CREDENTIALS: Final = f"""Kaggle gives the official FER2013 only to its users, and no credentials of one were found.
  1. Accept the rules at https://www.kaggle.com/c/{FER2013_COMPETITION}/rules
  2. Create a token at https://www.kaggle.com/settings, section API
  3. Set KAGGLE_API_TOKEN (or KAGGLE_USERNAME and KAGGLE_KEY), or save the token where Kaggle says
 Or download {FER2013_ARCHIVE} in a browser, and give its path to `python -m pipelines.ingest fer2013`.
 Or use the image folders, which need no account but have no FER+ votes: `python -m pipelines.download folders`."""
+
+_KAGGLE_ERRORS: Final = (
+    requests.RequestException,
+    kagglehub.exceptions.BackendError,
+    kagglehub.exceptions.DataCorruptionError,
+    kagglehub.exceptions.UnauthenticatedError,
+    ValueError,  # credentials or an archive that it cannot read
+)
 
 
 class DownloadError(Exception):
@@ -116,6 +124,8 @@ def read_lock(path: Path) -> dict[str, str] | None:
                 f"{lock}:{number}: no checksum of {path.name}. Remove the file to trust what comes next."
             )
         sums[matched[2]] = matched[1]
+    if not sums:
+        raise DownloadError(f"{lock} is empty. Remove the file to trust what comes next.")
     return sums
 
 
@@ -166,7 +176,7 @@ def fetch_http(url: str, path: Path, *, sha256: str | None = None, progress: boo
             downloader=pooch.HTTPDownloader(progressbar=progress, chunk_size=_CHUNK_BYTES, timeout=_TIMEOUT_SECONDS),
         )
     except requests.HTTPError as error:
-        raise DownloadError(f"{url} answered {error.response.status_code} {error.response.reason}.") from error
+        raise DownloadError(f"The server refused: {error}.") from error
     except requests.RequestException as error:
         raise DownloadError(f"{url} could not be fetched, or broke off: {error}. Run this again.") from error
     except ValueError as error:  # how pooch tells that the checksum differs
@@ -247,15 +257,6 @@ def _fetch_from_kaggle(fetch: Callable[[Path], None], path: Path, known: dict[st
             raise DownloadError(f"The checksum differs from the known one: {shown}. {_accept_hint(path)}")
         _put_in_place(staged, path)
     return _settle(path, known, fetched=True)
-
-
-_KAGGLE_ERRORS: Final = (
-    requests.RequestException,
-    kagglehub.exceptions.BackendError,
-    kagglehub.exceptions.DataCorruptionError,
-    kagglehub.exceptions.UnauthenticatedError,
-    ValueError,  # credentials or an archive that it cannot read
-)
 
 
 def _accept_hint(path: Path) -> str:

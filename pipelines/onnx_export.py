@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +26,7 @@ def export(model: keras.Model, input_shape: Sequence[int | None], path: Path, ou
     """
     signature = [keras.InputSpec(shape=tuple(input_shape), dtype="float32", name=INPUT_NAME)]
     with tempfile.TemporaryDirectory() as directory:
-        raw = os.path.join(directory, "raw.onnx")
+        raw = Path(directory) / "raw.onnx"
         model.export(raw, format="onnx", verbose=False, input_signature=signature)
         proto = onnx.load(raw)
     _rename(proto.graph, proto.graph.input, [INPUT_NAME])

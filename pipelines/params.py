@@ -98,6 +98,40 @@ class TrainParams(_Section):
     seed: int
 
 
+class EvaluateParams(_Section):
+    """How candidates are measured.
+
+    Attributes:
+        calibration_bins: of the reliability diagram and the expected calibration error.
+        temperature_labels: what the temperature is fitted to: `soft`, the shares of the votes, or `mood`, the mood
+            that they make.
+        latency_runs: how often a single face is classified for the median and the 99th percentile of the time.
+        max_parity_difference: largest difference of a probability between the Keras model and the served graph.
+    """
+
+    calibration_bins: int = Field(ge=1)
+    temperature_labels: Literal["soft", "mood"]
+    latency_runs: int = Field(ge=1)
+    max_parity_difference: float = Field(gt=0)
+
+
+class GateParams(_Section):
+    """The rule by which a challenger takes the champion's place; see `pipelines.gate`.
+
+    Attributes:
+        metric: the figure that decides, by its dotted name in `metrics.json`. It must be one of validation: a test
+            set that decides is a test set no longer.
+        max_bytes: of the served graph.
+        max_latency_ms: median time for one face on one thread.
+        min_improvement: by how much a challenger must beat the champion; with 0 any improvement will do.
+    """
+
+    metric: str = Field(pattern=r"^validation\.")
+    max_bytes: int = Field(gt=0)
+    max_latency_ms: float = Field(gt=0)
+    min_improvement: float = Field(ge=0)
+
+
 def read_section(name: str, path: Path = PARAMS) -> dict:
     """One section of the file as plain values.
 
@@ -118,6 +152,16 @@ def read_prepare(path: Path = PARAMS) -> PrepareParams:
 def read_train(path: Path = PARAMS) -> TrainParams:
     """The section `train`."""
     return TrainParams.model_validate(read_section("train", path))
+
+
+def read_evaluate(path: Path = PARAMS) -> EvaluateParams:
+    """The section `evaluate`."""
+    return EvaluateParams.model_validate(read_section("evaluate", path))
+
+
+def read_gate(path: Path = PARAMS) -> GateParams:
+    """The section `gate`."""
+    return GateParams.model_validate(read_section("gate", path))
 
 
 def read_input(path: Path = PARAMS) -> InputSpec:

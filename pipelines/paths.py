@@ -18,6 +18,9 @@ CLASS_TABLE: Final = Path("reports/prepare/class_table.csv")
 LEAKS: Final = Path("reports/prepare/leaks.json")
 
 MODELS: Final = Path("models")
+CHAMPION: Final = MODELS / "champion"
+"""The released model with its figures: git's copy of what the registry calls `champion`."""
+
 CHECKPOINTS: Final = Path("checkpoints")
 EVALUATION: Final = Path("reports/evaluate")
 REGISTRATION: Final = Path("reports/register")

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
 from pipelines import near_duplicates, paths
+from pipelines.dataset import USAGES, VOTE_COLUMNS
 from pipelines.detect import iterate_images
 from pipelines.face_sets import SOURCES, SPLITS, FaceSet
 from pipelines.labels import moods_of, one_hot, soft_labels
@@ -28,7 +29,7 @@ from service.classifier import InputSpec
 from service.detector import Face
 from service.moods import MOODS
 
-_USAGES = {"Training": "train", "PublicTest": "validation", "PrivateTest": "test"}
+_SPLIT_OF_USAGE = dict(zip(USAGES, SPLITS, strict=True))
 _MONTAGE_COLUMNS, _MONTAGE_ROWS = 12, 4
 
 
@@ -50,9 +51,8 @@ def load_fer2013(path: Path, params: PrepareParams, spec: InputSpec) -> tuple[Fa
             for data in iterate_images(path)
         ]
     )
-    vote_columns = [name for name in table.columns if name.startswith("votes_")]
-    emotions = [name.removeprefix("votes_") for name in vote_columns]
-    ferplus = soft_labels(table[vote_columns].to_numpy(), emotions, params)
+    emotions = [name.removeprefix("votes_") for name in VOTE_COLUMNS]
+    ferplus = soft_labels(table[list(VOTE_COLUMNS)].to_numpy(), emotions, params)
     original = np.array([params.mood_of(emotion) for emotion in table["emotion"]], dtype=np.int8)
     face_set = FaceSet(
         pixels=pixels,
@@ -63,7 +63,7 @@ def load_fer2013(path: Path, params: PrepareParams, spec: InputSpec) -> tuple[Fa
         row=np.arange(len(table), dtype=np.int32),
     )
     labelled = face_set.soft_labels.any(axis=1)
-    return face_set.select(labelled), table["usage"].map(_USAGES).to_numpy(dtype=str)[labelled]
+    return face_set.select(labelled), table["usage"].map(_SPLIT_OF_USAGE).to_numpy(dtype=str)[labelled]
 
 
 def load_photos(
@@ -151,9 +151,7 @@ def remove_leaks(sets: dict[str, FaceSet], threshold: float) -> tuple[dict[str, 
         "removed_because_in_validation": int(in_validation.sum()),
         "removed_because_in_test": int(in_test.sum()),
         "removed": int(leaked.sum()),
-        "removed_by_source": {
-            name: int((leaked & (train.source == code)).sum()) for code, name in enumerate(SOURCES)
-        },
+        "removed_by_source": {name: int((leaked & (train.source == code)).sum()) for code, name in enumerate(SOURCES)},
         "training_images_after": int((~leaked).sum()),
         "validation_images_also_in_test": int(
             near_duplicates.duplicated_in(validation.pixels, test.pixels, threshold).sum()

@@ -161,6 +161,7 @@ def fit(job: Job, train: FaceSet, validation: FaceSet, checkpoints: Checkpoints)
             epochs=job.recipe.epochs,
             # The saver comes last: it records what the others have decided.
             callbacks=[LogToMlflow(), plateau, stopping, EpochProgress(job.architecture), saver],
+            shuffle=False,  # Keras would permute the batches by a global state that no checkpoint holds
             verbose=0,
         )
     best = architectures.build(job.architecture, job.spec.size, len(MOODS), **job.hyper_parameters)
@@ -187,7 +188,11 @@ def log_inputs(job: Job, train: FaceSet) -> None:
         }
     )
     dataset = mlflow.data.from_numpy(
-        train.pixels, source=str(paths.FACES / "train.npz"), targets=train.soft_labels, name="faces", digest=faces_hash[:36]
+        train.pixels,
+        source=str(paths.FACES / "train.npz"),
+        targets=train.soft_labels,
+        name="faces",
+        digest=faces_hash[:36],
     )
     mlflow.log_input(dataset, context="training")
 

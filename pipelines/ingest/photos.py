@@ -14,8 +14,8 @@ from PIL import Image
 
 from pipelines import dataset
 from pipelines.dataset import DatasetError, Row
-from pipelines.ingest_files import emotion_folders, is_grey, open_csv, reason, records
-from pipelines.ingest_report import Report
+from pipelines.ingest.files import emotion_folders, is_grey, open_csv, reason, records
+from pipelines.ingest.report import Report
 from service import images
 from service.errors import MeaaError
 

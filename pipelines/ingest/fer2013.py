@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from pipelines import dataset
 from pipelines.dataset import DatasetError, Row
-from pipelines.ingest_files import emotion_folders, entries, is_grey, open_csv, reason, records
-from pipelines.ingest_report import Report
+from pipelines.ingest.files import emotion_folders, entries, is_grey, open_csv, reason, records
+from pipelines.ingest.report import Report
 from service import images
 from service.errors import MeaaError
 

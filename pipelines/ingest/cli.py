@@ -25,9 +25,9 @@ from rich.table import Table
 
 from pipelines import dataset, paths
 from pipelines.dataset import DatasetError, Row
-from pipelines.ingest_fer2013 import fer2013_rows, folder_rows, read_votes
-from pipelines.ingest_photos import photo_rows, photos_in_csv, photos_in_folders
-from pipelines.ingest_report import Problem, Report
+from pipelines.ingest.fer2013 import fer2013_rows, folder_rows, read_votes
+from pipelines.ingest.photos import photo_rows, photos_in_csv, photos_in_folders
+from pipelines.ingest.report import Problem, Report
 
 _T = TypeVar("_T")
 
@@ -213,7 +213,3 @@ def _print_summary(report: Report, out: Path) -> None:
         console.print(f"{count:,} left out: {reason}")
     if report.problems:
         console.print(f"{len(report.problems):,} left out: invalid")
-
-
-if __name__ == "__main__":
-    app()

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from pipelines import dataset
 from pipelines.dataset import DatasetError
-from pipelines.ingest_report import Report
+from pipelines.ingest.report import Report
 
 _CLUTTER: Final = frozenset({"thumbs.db", "desktop.ini"})
 
@@ -126,8 +126,8 @@ def _open_zipped(archive: IO[bytes], member: str, stack: ExitStack) -> IO[bytes]
 
 
 def _open_tarred(archive: IO[bytes], member: str, stack: ExitStack) -> IO[bytes]:
-    """A file in a tar archive, compressed or not, which is read as a stream."""
-    opened = stack.enter_context(tarfile.open(fileobj=archive, mode="r|*"))
+    """A file in a tar archive, compressed or not, without reading on behind it."""
+    opened = stack.enter_context(tarfile.open(fileobj=archive, mode="r:*"))  # noqa: SIM115 (the stack closes it)
     for entry in opened:
         if entry.isfile() and PurePosixPath(entry.name).name == member:
             extracted = opened.extractfile(entry)

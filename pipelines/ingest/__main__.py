@@ -1,0 +1,5 @@
+"""`python -m pipelines.ingest`."""
+
+from pipelines.ingest.cli import app
+
+app()
