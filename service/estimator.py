@@ -47,17 +47,18 @@ class MoodEstimator:
         """The estimator in a model bundle: a directory with `detector/` and `classifier/`."""
         return cls(FaceDetector(bundle / "detector"), MoodClassifier(bundle / "classifier"))
 
-    def estimate(self, data: bytes) -> MoodEstimate:
+    def estimate(self, data: bytes, *, max_pixels: int = images.MAX_PIXELS) -> MoodEstimate:
         """Mood of the largest face in an image file.
 
         Args:
             data: a JPEG, PNG or WebP file.
+            max_pixels: largest width x height accepted.
 
         Raises:
             InvalidImageError, UnsupportedTypeError, TooLargeError: see `service.images.decode`.
             NoFaceError: no face was found.
         """
-        return self.estimate_pixels(images.decode(data))
+        return self.estimate_pixels(images.decode(data, max_pixels=max_pixels))
 
     def estimate_pixels(self, image: NDArray[np.uint8]) -> MoodEstimate:
         """Mood of the largest face in an upright RGB image, uint8 (height, width, 3).

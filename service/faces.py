@@ -49,7 +49,7 @@ def crop(image: NDArray[np.uint8], face: Face, *, size: int, margin: float) -> N
         max(0, left + side - width),
         cv2.BORDER_REPLICATE,
     )
-    return resize(grey, size)
+    return resize(np.asarray(grey, dtype=np.uint8), size)
 
 
 def resize(grey: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
@@ -57,4 +57,5 @@ def resize(grey: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     if grey.shape == (size, size):
         return grey
     shrinks = grey.shape[0] > size
-    return cv2.resize(grey, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    resized = cv2.resize(grey, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return np.asarray(resized, dtype=np.uint8)

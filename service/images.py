@@ -73,7 +73,7 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
                 width, height = image.size
                 if width * height > max_pixels:
                     raise TooLargeError(
-                        f"The image has {width} x {height} pixels, more than the {max_pixels:,} accepted. Scale it down."
+                        f"The image has {width} x {height} pixels; {max_pixels:,} are accepted. Scale it down."
                     )
                 return np.ascontiguousarray(_to_rgb(_upright(image)))
         except UnidentifiedImageError:

@@ -1,0 +1,82 @@
+# Every command a newcomer needs; `make` lists them. Environments follow their locks: .venv serves, .venv-dev does the rest.
+
+PYTHON ?= python3.11
+PORT ?= 8000
+HOST ?= 127.0.0.1
+
+SERVING := .venv
+DEV := .venv-dev
+BENTO := mood_estimator
+
+# BentoML's stores stay in the checkout, so that trying it leaves nothing in a home directory.
+export BENTOML_HOME ?= $(CURDIR)/.bentoml
+# No usage statistics to anybody.
+export BENTOML_DO_NOT_TRACK := True
+export DVC_NO_ANALYTICS := true
+export MLFLOW_DISABLE_TELEMETRY := true
+export DO_NOT_TRACK := 1
+
+# The locks are complete, so that nothing is left to resolve; hashes say that the files are those that were tested.
+INSTALL := -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test lint data train mlflow bento containerize lock clean
+
+help:  ## list the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(SERVING)/.installed: requirements-serving.lock
+	@echo "Setting up the serving environment in $(SERVING) ..."
+	@$(PYTHON) -m venv $(SERVING)
+	@$(SERVING)/bin/python $(INSTALL) -r $<
+	@touch $@
+
+$(DEV)/.installed: requirements.lock
+	@echo "Setting up the development environment in $(DEV) (TensorFlow, MLflow, DVC, Evidently: some minutes) ..."
+	@$(PYTHON) -m venv $(DEV)
+	@$(DEV)/bin/python $(INSTALL) -r $<
+	@touch $@
+
+serve: $(SERVING)/.installed  ## serve the released model on port 8000 (PORT=8011, HOST=0.0.0.0)
+	@echo "Serving at http://$(HOST):$(PORT) in a few seconds; the API page is there. In another terminal:"
+	@echo "  curl -F image=@photo.jpg http://$(HOST):$(PORT)/upload-meaa-image"
+	@exec $(SERVING)/bin/bentoml serve service.service:MoodEstimation --host $(HOST) --port $(PORT)
+
+test: lint  ## lint, check types, run the tests
+	$(DEV)/bin/python -m pytest
+
+lint: $(DEV)/.installed  ## Ruff and mypy
+	$(DEV)/bin/ruff check .
+	$(DEV)/bin/ruff format --check .
+	$(DEV)/bin/mypy
+
+data: $(DEV)/.installed  ## fetch the dataset (dvc pull)
+	$(DEV)/bin/dvc pull
+
+# DVC runs the stages' commands by name, so that the environment must come first on the path.
+train: $(DEV)/.installed  ## run what changed: prepare, train, evaluate, register, package (dvc repro)
+	PATH="$(CURDIR)/$(DEV)/bin:$$PATH" dvc repro
+
+mlflow: $(DEV)/.installed  ## runs, models and the registry at http://127.0.0.1:5000
+	$(DEV)/bin/mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" --host 127.0.0.1 --port 5000
+
+bento: $(DEV)/.installed  ## pack service, model and locked dependencies (bentoml build)
+	$(DEV)/bin/python -m pipelines.bento
+	$(DEV)/bin/bentoml build
+
+containerize: bento  ## make a container image of the bento, with the engine found here (ENGINE=podman)
+	@engine="$(ENGINE)"; \
+	for candidate in docker podman nerdctl buildah; do \
+	    [ -n "$$engine" ] || ! command -v $$candidate >/dev/null || engine=$$candidate; \
+	done; \
+	[ -n "$$engine" ] || { echo "No container engine found: install docker, podman, nerdctl or buildah." >&2; exit 1; }; \
+	echo "Building with $$engine ..."; \
+	$(DEV)/bin/bentoml containerize $(BENTO):latest --backend $$engine --image-tag $(BENTO):latest
+
+lock:  ## resolve the dependencies anew (needs uv)
+	uv pip compile --quiet --python 3.11 --all-extras --generate-hashes --no-emit-index-url pyproject.toml -o requirements.lock
+	uv pip compile --quiet --python 3.11 --generate-hashes --no-emit-index-url -c requirements.lock pyproject.toml -o requirements-serving.lock
+
+clean:  ## remove both environments, BentoML's stores and caches
+	rm -rf $(SERVING) $(DEV) .bentoml .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -not -path "./.git/*" -prune -exec rm -rf {} +

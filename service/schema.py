@@ -1,0 +1,186 @@
+"""What the API promises: the response as types, and the OpenAPI document and page made from them."""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+from typing import Any, Final
+
+from pydantic import BaseModel, Field
+from pydantic.json_schema import models_json_schema
+
+from service import problems
+from service.classifier import ClassifierMetadata
+from service.errors import MeaaError
+from service.estimator import MoodEstimate
+from service.moods import MOODS
+from service.upload import FIELDS
+
+UPLOAD_PATH: Final[str] = "/upload-meaa-image"
+OPENAPI_PATH: Final[str] = "/docs.json"
+
+IMAGE_TYPES: Final[tuple[str, ...]] = ("image/jpeg", "image/png", "image/webp")
+
+
+class FaceBox(BaseModel):
+    """The face that was classified, in pixels of the upright image."""
+
+    x: int = Field(ge=0, description="Left edge.")
+    y: int = Field(ge=0, description="Upper edge.")
+    width: int = Field(gt=0)
+    height: int = Field(gt=0)
+    confidence: float = Field(ge=0, le=1, description="The detector's probability that this is a face.")
+
+
+class Model(BaseModel):
+    """The classifier that answered."""
+
+    name: str = Field(examples=["mini_xception"])
+    version: str = Field(examples=["3"])
+
+
+class MoodResponse(BaseModel):
+    """The mood of the largest face in an image."""
+
+    mood: str = Field(json_schema_extra={"enum": list(MOODS)}, description="The mood with the highest probability.")
+    probabilities: dict[str, float] = Field(
+        description="By mood; they sum to 1.",
+        json_schema_extra={
+            "properties": {mood: {"type": "number", "minimum": 0, "maximum": 1} for mood in MOODS},
+            "required": list(MOODS),
+            "additionalProperties": False,
+        },
+    )
+    face: FaceBox
+    faces: int = Field(ge=1, description="How many faces the image shows.")
+    model: Model
+
+    @classmethod
+    def of(cls, estimate: MoodEstimate, model: ClassifierMetadata) -> MoodResponse:
+        """The response for an estimate."""
+        return cls(
+            mood=estimate.mood,
+            probabilities=estimate.probabilities,
+            face=FaceBox.model_validate(estimate.face, from_attributes=True),
+            faces=estimate.face_count,
+            model=Model(name=model.name, version=model.version),
+        )
+
+
+def openapi_document(version: str) -> dict[str, Any]:
+    """The API as an OpenAPI 3.1 document.
+
+    Written here, because BentoML describes only what its own decorators declare, and those cannot express problem
+    documents or a body that is either multipart or an image.
+
+    Args:
+        version: of the service.
+    """
+    _, schemas = models_json_schema(
+        [(MoodResponse, "serialization"), (problems.Problem, "serialization")],
+        ref_template="#/components/schemas/{model}",
+    )
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "MEAA mood estimation",
+            "version": version,
+            "description": "The mood of a face in an image: positive, negative, neutral or other.",
+        },
+        "servers": [{"url": "."}],
+        "paths": {
+            UPLOAD_PATH: {"post": _upload_operation()},
+            "/healthz": {"get": _health_operation("Whether the service runs.")},
+            "/livez": {"get": _health_operation("Whether the service runs (Kubernetes' liveness probe).")},
+            "/readyz": {"get": _health_operation("Whether the service takes requests (Kubernetes' readiness probe).")},
+            "/metrics": {"get": _health_operation("Figures for Prometheus.")},
+        },
+        "components": {
+            "schemas": schemas["$defs"],
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
+    }
+
+
+def _upload_operation() -> dict[str, Any]:
+    binary = {"type": "string", "format": "binary"}
+    fields = {name: {**binary, "description": "A JPEG, PNG or WebP file."} for name in FIELDS}
+    form = {"type": "object", "properties": fields, "anyOf": [{"required": [name]} for name in FIELDS]}
+    return {
+        "operationId": "upload_meaa_image",
+        "summary": "The mood of the largest face in an image.",
+        "security": [{}, {"token": []}],
+        "requestBody": {
+            "required": True,
+            "content": {
+                "multipart/form-data": {"schema": form},
+                **{media_type: {"schema": binary} for media_type in IMAGE_TYPES},
+            },
+        },
+        "responses": {
+            "200": {
+                "description": "A face was found.",
+                "content": {"application/json": {"schema": {"$ref": "#/components/schemas/MoodResponse"}}},
+            },
+            **_problem_responses(),
+        },
+    }
+
+
+def _problem_responses() -> dict[str, Any]:
+    """The error responses of the upload, by status; each names the codes it may carry."""
+    by_status: dict[HTTPStatus, list[type[MeaaError]]] = {}
+    for kind, status in problems.STATUSES.items():
+        by_status.setdefault(status, []).append(kind)
+    documented = {
+        str(int(status)): {
+            **_problem_response(
+                "; ".join(f"`{kind.code}`: {kind.title}" for kind in kinds),
+                {kind.code: problems.describe(kind, kind.__doc__ or kind.title) for kind in kinds},
+            ),
+            **_headers(kinds),
+        }
+        for status, kinds in by_status.items()
+    }
+    timeout = problems.from_status(HTTPStatus.REQUEST_TIMEOUT, "The request did not arrive within 20 seconds.")
+    documented["408"] = _problem_response(f"`{timeout.code}`: {timeout.title}", {timeout.code: timeout})
+    return dict(sorted(documented.items()))
+
+
+def _problem_response(description: str, examples: dict[str, problems.Problem]) -> dict[str, Any]:
+    return {
+        "description": description,
+        "content": {
+            problems.MEDIA_TYPE: {
+                "schema": {"$ref": "#/components/schemas/Problem"},
+                "examples": {code: {"value": problem.model_dump()} for code, problem in examples.items()},
+            }
+        },
+    }
+
+
+def _headers(kinds: list[type[MeaaError]]) -> dict[str, Any]:
+    names = [name for kind in kinds for name in problems.HEADERS.get(kind, {})]
+    return {"headers": {name: {"schema": {"type": "string"}} for name in names}} if names else {}
+
+
+def _health_operation(summary: str) -> dict[str, Any]:
+    return {"summary": summary, "responses": {"200": {"description": "OK", "content": {"text/plain": {}}}}}
+
+
+# BentoML's page with its assets and without its Google Tag Manager: who looks at the API is nobody else's business.
+PAGE: Final[str] = f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<title>MEAA mood estimation</title>
+<link rel="stylesheet" href="./static_content/swagger-ui.css">
+</head>
+<body>
+<div id="swagger-ui"></div>
+<script src="./static_content/swagger-ui-bundle.js"></script>
+<script>SwaggerUIBundle({{url: {json.dumps("." + OPENAPI_PATH)}, dom_id: "#swagger-ui"}});</script>
+</body>
+</html>
+"""
+"""The API page."""

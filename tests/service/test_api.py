@@ -1,0 +1,248 @@
+"""The contract of `POST /upload-meaa-image`, and what stands around it."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import time
+
+import httpx
+import numpy as np
+import pytest
+
+from service import problems, schema
+from service.moods import MOODS
+from service.schema import MoodResponse
+from tests.conftest import ROOT
+from tests.service.conftest import UPLOAD, Server
+from tests.service.pictures import TO_STORED, Pixels, encode, multi_picture, oriented, sixteen_bit
+
+
+def test_a_smiling_astronaut_is_positive(server: Server, photo: bytes) -> None:
+    assert server.upload(photo).json()["mood"] == "positive"
+
+
+def test_the_response_has_the_contracts_members(server: Server, photo: bytes) -> None:
+    answer = server.upload(photo).json()
+    assert list(answer) == ["mood", "probabilities", "face", "faces", "model"]
+    assert list(answer["probabilities"]) == list(MOODS)
+    assert sum(answer["probabilities"].values()) == pytest.approx(1)
+    assert answer["mood"] == max(answer["probabilities"], key=answer["probabilities"].get)
+    assert list(answer["face"]) == ["x", "y", "width", "height", "confidence"]
+    assert answer["faces"] == 1
+    metadata = json.loads((ROOT / "bundle" / "classifier" / "metadata.json").read_text())
+    assert answer["model"] == {"name": metadata["name"], "version": metadata["version"]}
+
+
+def test_the_face_box_lies_on_the_face(server: Server, photo: bytes) -> None:
+    face = server.upload(photo).json()["face"]
+    eyes_and_mouth = [(205, 105), (247, 110), (220, 150)]
+    for x, y in eyes_and_mouth:
+        assert face["x"] < x < face["x"] + face["width"]
+        assert face["y"] < y < face["y"] + face["height"]
+    assert face["width"] < 120
+    assert face["height"] < 140
+
+
+@pytest.mark.parametrize("orientation", TO_STORED)
+def test_coordinates_are_those_of_the_upright_image(server: Server, astronaut: Pixels, orientation: int) -> None:
+    wide = astronaut[:400]  # not square, so that a mix-up of the axes shows
+    upright = server.upload(oriented(wide, 1)).json()
+    turned = server.upload(oriented(wide, orientation)).json()
+    assert turned["faces"] == upright["faces"] == 1
+    for side in ("x", "y", "width", "height"):
+        assert turned["face"][side] == pytest.approx(upright["face"][side], abs=3)
+    assert turned["probabilities"] == pytest.approx(upright["probabilities"], abs=0.05)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda p: encode(p, "WEBP", lossless=True),
+        lambda p: encode(p, "PNG", "RGBA"),
+        lambda p: sixteen_bit(p, 3),
+        lambda p: sixteen_bit(p, 4),
+    ],
+    ids=["WebP", "RGBA PNG", "16-bit PNG", "16-bit RGBA PNG"],
+)
+def test_formats_that_lose_nothing_get_the_same_answer(server: Server, astronaut: Pixels, make) -> None:  # type: ignore[no-untyped-def]
+    assert server.upload(make(astronaut)).json() == server.upload(encode(astronaut, "PNG")).json()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        encode,
+        lambda p: encode(p, progressive=True),
+        lambda p: encode(p, mode="CMYK"),
+        lambda p: encode(p, "WEBP", quality=95),
+        lambda p: encode(p, "PNG", "L"),
+        lambda p: sixteen_bit(p, 1),
+        multi_picture,
+    ],
+    ids=["JPEG", "progressive JPEG", "CMYK JPEG", "WebP", "grey PNG", "16-bit grey PNG", "multi-picture JPEG"],
+)
+def test_formats_that_lose_little_get_nearly_the_same_answer(server: Server, astronaut: Pixels, make) -> None:  # type: ignore[no-untyped-def]
+    exact = server.upload(encode(astronaut, "PNG")).json()["probabilities"]
+    assert server.upload(make(astronaut)).json()["probabilities"] == pytest.approx(exact, abs=0.1)
+
+
+def test_of_several_faces_the_largest_counts(server: Server, astronaut: Pixels) -> None:
+    head = astronaut[20:220, 120:320]
+    scene = np.full((420, 700, 3), 200, np.uint8)
+    scene[20:120, 20:120] = head[::2, ::2]
+    scene[10:410, 250:650] = head.repeat(2, axis=0).repeat(2, axis=1)
+    answer = server.upload(encode(scene)).json()
+    assert answer["faces"] == 2
+    assert answer["face"]["x"] >= 250
+    assert answer["face"]["width"] > 140
+
+
+def test_the_same_image_gets_the_same_answer_by_whatever_way_it_comes(server: Server, photo: bytes) -> None:
+    answers = [
+        server.upload(photo),
+        server.upload(photo, field="file"),
+        server.client.post(UPLOAD, content=photo, headers={"content-type": "image/jpeg"}),
+        server.client.post(UPLOAD, content=iter([photo])),
+    ]
+    assert all(answer.json() == answers[0].json() for answer in answers)
+
+
+def test_requests_side_by_side_get_their_own_answers(server: Server, astronaut: Pixels) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    pictures = [encode(np.roll(astronaut, 20 * step, axis=1)) for step in range(6)]
+    alone = [server.upload(picture).json() for picture in pictures]
+    with ThreadPoolExecutor(6) as pool:
+        assert list(pool.map(lambda picture: server.upload(picture).json(), pictures)) == alone
+    assert len({answer["face"]["x"] for answer in alone}) == 6
+
+
+class TestGuardedServer:
+    """A server with a token, and with room for one request at a time."""
+
+    @pytest.mark.parametrize(
+        "header",
+        [None, "Bearer", "Bearer open", "Bearer open sesame!", "Basic open sesame", "open sesame", b"Bearer \xff"],
+    )
+    def test_without_the_token_nobody_gets_in(
+        self, guarded_server: Server, photo: bytes, header: str | bytes | None
+    ) -> None:
+        headers = {} if header is None else {b"authorization": header.encode() if isinstance(header, str) else header}
+        response = guarded_server.client.post(UPLOAD, files={"image": photo}, headers=headers)
+        assert response.status_code == 401
+        assert response.json()["code"] == "unauthorized"
+        assert response.headers["www-authenticate"] == "Bearer"
+
+    def test_with_the_token_one_gets_in(self, guarded_server: Server, photo: bytes) -> None:
+        response = guarded_server.client.post(
+            UPLOAD, files={"image": photo}, headers={"authorization": "bearer open sesame"}
+        )
+        assert response.status_code == 200
+
+    def test_health_needs_no_token(self, guarded_server: Server) -> None:
+        assert guarded_server.client.get("/readyz").status_code == 200
+
+    def test_who_finds_it_full_is_told_when_to_come_back(self, guarded_server: Server, photo: bytes) -> None:
+        token = {"authorization": "Bearer open sesame"}
+        head = (
+            f"POST {UPLOAD} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer open sesame\r\n"
+            "Content-Type: image/jpeg\r\nContent-Length: 999\r\n\r\n"
+        )
+        with socket.create_connection(("127.0.0.1", guarded_server.port)) as occupant:
+            occupant.sendall(head.encode())
+            response = _until(503, lambda: guarded_server.client.post(UPLOAD, files={"image": photo}, headers=token))
+            assert response.json()["code"] == "overloaded"
+            assert int(response.headers["retry-after"]) >= 1
+            assert guarded_server.client.get("/livez").status_code == 200
+        _until(200, lambda: guarded_server.client.post(UPLOAD, files={"image": photo}, headers=token))
+
+
+def _until(status: int, send) -> httpx.Response:  # type: ignore[no-untyped-def]
+    """Send until the answer has this status: a connection opened or closed is noticed a moment later."""
+    deadline = time.monotonic() + 5
+    while (response := send()).status_code != status and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert response.status_code == status
+    return response
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/livez", "/readyz", "/metrics", "/", "/docs.json"])
+def test_the_other_endpoints_answer(server: Server, path: str) -> None:
+    assert server.client.get(path).status_code == 200
+
+
+def test_the_api_page_loads_nothing_from_elsewhere(server: Server) -> None:
+    page = server.client.get("/").text
+    assert "https:" not in page
+    assert "http:" not in page
+    for asset in ("swagger-ui.css", "swagger-ui-bundle.js"):
+        assert f"./static_content/{asset}" in page
+        assert server.client.get(f"/static_content/{asset}").status_code == 200
+
+
+def test_the_openapi_document_describes_the_upload(server: Server) -> None:
+    upload = server.client.get("/docs.json").json()["paths"][UPLOAD]["post"]
+    assert {"multipart/form-data", "image/jpeg", "image/png", "image/webp"} == set(upload["requestBody"]["content"])
+    assert set(upload["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]) == {"image", "file"}
+    assert {"200", "400", "401", "408", "413", "415", "422", "503"} == set(upload["responses"])
+    for status, response in upload["responses"].items():
+        media_type = "application/json" if status == "200" else problems.MEDIA_TYPE
+        assert response["content"][media_type]["schema"]["$ref"].startswith("#/components/schemas/")
+    assert set(upload["responses"]["400"]["content"][problems.MEDIA_TYPE]["examples"]) == {
+        "invalid_image",
+        "missing_image",
+    }
+
+
+def test_the_openapi_document_defines_all_that_it_refers_to() -> None:
+    document = schema.openapi_document("1")
+    text = json.dumps(document)
+    referred = {part.split('"')[0] for part in text.split("#/components/schemas/")[1:]}
+    assert referred == {"MoodResponse", "FaceBox", "Model", "Problem"}
+    assert referred <= set(document["components"]["schemas"])
+
+
+def test_metrics_count_answers_and_moods(server: Server, photo: bytes) -> None:
+    def value(name: str) -> float:
+        lines = server.client.get("/metrics").text.splitlines()
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name))
+
+    names = [
+        'meaa_requests_total{code="ok",status="200"}',
+        'meaa_requests_total{code="invalid_image",status="400"}',
+        "meaa_predictions_total",
+        "meaa_request_duration_seconds_count",
+    ]
+    before = [value(name) for name in names]
+    server.upload(photo)
+    server.upload(b"no image")
+    assert [value(name) - was for name, was in zip(names, before, strict=True)] == [1, 1, 1, 2]
+
+
+def test_a_prediction_is_logged_without_a_trace_of_the_image(server: Server, photo: bytes) -> None:
+    answer = MoodResponse.model_validate(server.upload(photo).json())
+    line = json.loads(server.prediction_log.read_text().splitlines()[-1])
+    assert set(line) == {
+        "time", "request", "mood", "probabilities", "face_width", "face_height", "confidence", "faces", "model_version",
+    }  # fmt: skip
+    assert line["mood"] == answer.mood
+    assert line["probabilities"] == pytest.approx(answer.probabilities)
+    assert (line["face_width"], line["face_height"]) == (answer.face.width, answer.face.height)
+    assert line["model_version"] == answer.model.version
+
+
+def test_a_request_without_a_face_is_not_logged_as_a_prediction(server: Server) -> None:
+    server.upload(encode(np.zeros((100, 100, 3), np.uint8)))
+    lines = server.prediction_log.read_text().splitlines() if server.prediction_log.exists() else []
+    server.upload(encode(np.zeros((100, 100, 3), np.uint8)))
+    assert lines == (server.prediction_log.read_text().splitlines() if server.prediction_log.exists() else [])
+
+
+def test_the_service_imports_nothing_of_training_and_monitoring() -> None:
+    heavy = ["tensorflow", "keras", "mlflow", "dvc", "evidently", "sklearn", "pandas", "matplotlib", "pipelines"]
+    program = f"import sys, service.service; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

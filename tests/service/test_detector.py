@@ -1,0 +1,143 @@
+"""`service.detector`: the MTCNN cascade, against the paper's arithmetic and against the `mtcnn` package."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from service.detector import (
+    DetectorSettings,
+    Face,
+    FaceDetector,
+    crop_and_resize,
+    non_maximum_suppression,
+    pyramid_scales,
+)
+from service.estimator import MoodEstimator
+from tests.conftest import ROOT
+from tests.service.pictures import Pixels
+
+PHOTOS_COMPARED = 40
+
+
+@pytest.fixture(scope="module")
+def at_package_settings() -> FaceDetector:
+    """Our cascade at the settings of the `mtcnn` package."""
+    return FaceDetector(ROOT / "bundle" / "detector", DetectorSettings())
+
+
+@pytest.fixture(scope="module")
+def package() -> Callable[[Pixels], list[dict[str, Any]]]:
+    """`mtcnn.MTCNN().detect_faces`; importing it brings TensorFlow and takes seconds."""
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    mtcnn = pytest.importorskip("mtcnn", reason="needs the mtcnn package: the development environment has it")
+    detect: Callable[[Pixels], list[dict[str, Any]]] = mtcnn.MTCNN().detect_faces
+    return detect
+
+
+def assert_same_faces(ours: list[Face], theirs: list[dict[str, Any]]) -> None:
+    """Each face of one has its like in the other: intersection over union 0.9, confidence within 0.02."""
+    assert len(ours) == len(theirs)
+    for face in theirs:
+        best = max(ours, key=lambda our: overlap(our, face["box"]))
+        assert overlap(best, face["box"]) >= 0.9
+        assert best.confidence == pytest.approx(face["confidence"], abs=0.02)
+
+
+def overlap(face: Face, box: list[int]) -> float:
+    """Intersection over union of a face and a box (x, y, width, height)."""
+    x, y, width, height = box
+    across = max(0, min(face.x + face.width, x + width) - max(face.x, x))
+    down = max(0, min(face.y + face.height, y + height) - max(face.y, y))
+    return across * down / (face.width * face.height + width * height - across * down)
+
+
+@pytest.mark.timeout(600)
+def test_it_finds_what_the_mtcnn_package_finds_in_the_astronaut(
+    at_package_settings: FaceDetector, package: Callable[[Pixels], list[dict[str, Any]]], astronaut: Pixels
+) -> None:
+    theirs = package(astronaut)
+    assert theirs
+    assert_same_faces(at_package_settings.detect(astronaut), theirs)
+
+
+@pytest.mark.timeout(600)
+def test_it_finds_what_the_mtcnn_package_finds_in_press_photos(
+    at_package_settings: FaceDetector, package: Callable[[Pixels], list[dict[str, Any]]], photos: Path
+) -> None:
+    table = pytest.importorskip("pyarrow.parquet").ParquetFile(photos)
+    batch = next(table.iter_batches(PHOTOS_COMPARED, columns=["image"]))
+    differing = []
+    for row in batch.column("image").to_pylist():
+        pixels = np.asarray(Image.open(io.BytesIO(row["bytes"])).convert("RGB"))
+        try:
+            assert_same_faces(at_package_settings.detect(pixels), package(pixels))
+        except AssertionError:
+            differing.append(row["path"])
+    assert len(differing) <= PHOTOS_COMPARED // 40, differing
+
+
+def test_faces_come_most_confident_first_and_inside_the_image(estimator: MoodEstimator, astronaut: Pixels) -> None:
+    head = astronaut[20:220, 120:320]
+    found = estimator.detector.detect(np.hstack([head, head[::2, ::2].repeat(2, axis=0), head]))
+    assert len(found) >= 2
+    assert [face.confidence for face in found] == sorted((face.confidence for face in found), reverse=True)
+    for face in found:
+        assert face.x >= 0
+        assert face.y >= 0
+        assert face.x + face.width <= 500
+        assert face.y + face.height <= 200
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (5, 400), (400, 5), (11, 11), (19, 20), (20, 20), (37, 61)])
+def test_images_too_small_for_a_face_have_none(estimator: MoodEstimator, shape: tuple[int, int]) -> None:
+    assert estimator.detector.detect(np.zeros((*shape, 3), np.uint8)) == []
+
+
+def test_the_pyramid_goes_from_the_smallest_face_to_the_whole_image() -> None:
+    scales = pyramid_scales(640, 480, DetectorSettings(min_face_pixels=24, scale_factor=0.5))
+    assert scales == pytest.approx([0.5, 0.25, 0.125, 0.0625, 0.03125])
+    assert pyramid_scales(640, 480, DetectorSettings(min_face_share=0.5, scale_factor=0.5)) == [0.05, 0.025]
+    assert pyramid_scales(640, 10, DetectorSettings()) == []
+
+
+def test_suppression_keeps_the_better_of_two_that_overlap() -> None:
+    boxes = np.array([[0.0, 0, 10, 10], [1, 1, 11, 11], [50, 50, 60, 60]])
+    kept = non_maximum_suppression(boxes, np.array([0.8, 0.9, 0.7]), 0.5)
+    assert kept.tolist() == [1, 2]
+
+
+def test_suppression_by_the_smaller_box_removes_a_face_within_a_face() -> None:
+    boxes = np.array([[0.0, 0, 100, 100], [40, 40, 60, 60]])
+    scores = np.array([0.9, 0.8])
+    assert non_maximum_suppression(boxes, scores, 0.7).tolist() == [0, 1]
+    assert non_maximum_suppression(boxes, scores, 0.7, overlap="smaller").tolist() == [0]
+
+
+def test_patches_outside_the_image_are_mid_grey() -> None:
+    image = np.zeros((50, 50, 3), np.uint8)
+    patches = crop_and_resize(image, np.array([[-100.0, -100, -50, -50], [10, 10, 30, 30]]), 24)
+    assert patches.shape == (2, 24, 24, 3)
+    assert (patches[0] == 127.5).all()
+    assert (patches[1] == 0).all()
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"min_face_pixels": 8}, {"scale_factor": 1.0}, {"scale_factor": 0.0}, {"thresholds": (0.6, 0.7)}]
+)
+def test_settings_that_cannot_work_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        DetectorSettings(**wrong)
+
+
+def test_settings_survive_their_file(tmp_path: Path) -> None:
+    settings = DetectorSettings(min_face_share=0.1, thresholds=(0.5, 0.6, 0.7))
+    settings.write(tmp_path / "detector.json")
+    assert DetectorSettings.read(tmp_path / "detector.json") == settings

@@ -1,0 +1,84 @@
+"""`service.images.decode`: bytes in, upright RGB out, or a typed error."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service import images
+from service.errors import InvalidImageError, MeaaError, TooLargeError, UnsupportedTypeError
+from tests.service.pictures import TO_STORED, Pixels, encode, oriented, png_header, sixteen_bit, with_exif
+
+RAMP: Pixels = np.stack(np.broadcast_arrays(*np.ogrid[0:40:1, 0:60:1], 128), axis=-1).astype(np.uint8) * 4
+
+
+@pytest.mark.parametrize("file", [encode(RAMP, "PNG"), encode(RAMP, "WEBP", lossless=True), sixteen_bit(RAMP, 3)])
+def test_what_lost_nothing_comes_back_as_it_was(file: bytes) -> None:
+    decoded = images.decode(file)
+    assert decoded.dtype == np.uint8
+    assert decoded.flags.c_contiguous
+    np.testing.assert_array_equal(decoded, RAMP)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
+def test_every_mode_of_png_becomes_rgb(mode: str) -> None:
+    assert images.decode(encode(RAMP, "PNG", mode)).shape == RAMP.shape
+
+
+def test_sixteen_bit_grey_keeps_its_range() -> None:
+    decoded = images.decode(sixteen_bit(RAMP, 1))
+    assert np.ptp(decoded) > 100
+    np.testing.assert_allclose(decoded[:, :, 0], images.decode(encode(RAMP, "PNG", "L"))[:, :, 0], atol=1)
+
+
+def test_transparent_areas_show_white() -> None:
+    transparent = np.dstack([RAMP, np.zeros((40, 60), np.uint8)])
+    assert (images.decode(encode(transparent, "PNG")) == 255).all()
+
+
+@pytest.mark.parametrize("orientation", TO_STORED)
+def test_the_exif_orientation_is_applied(orientation: int) -> None:
+    np.testing.assert_allclose(images.decode(oriented(RAMP, orientation)), RAMP, atol=8)
+
+
+def test_the_pixel_limit_holds_before_anything_is_decoded() -> None:
+    with pytest.raises(TooLargeError, match="100000 x 100000"):
+        images.decode(png_header(100_000, 100_000))
+    with pytest.raises(TooLargeError):
+        images.decode(encode(RAMP), max_pixels=40 * 60 - 1)
+    assert images.decode(encode(RAMP), max_pixels=40 * 60).shape == RAMP.shape
+
+
+def test_other_formats_are_named() -> None:
+    with pytest.raises(UnsupportedTypeError, match="GIF"):
+        images.decode(encode(RAMP, "GIF"))
+
+
+def test_damaged_metadata_is_not_even_warned_of() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert images.decode(with_exif(RAMP, b"MM\x00*\x00\x00\x00\x08\xff\xff")).shape == RAMP.shape
+
+
+@given(st.binary(max_size=200))
+def test_arbitrary_bytes_raise_nothing_but_the_typed_errors(data: bytes) -> None:
+    with pytest.raises((InvalidImageError, UnsupportedTypeError)):
+        images.decode(data)
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
+@given(data=st.data())
+def test_damaged_files_raise_nothing_but_the_typed_errors(format: str, data: st.DataObject) -> None:
+    file = bytearray(oriented(RAMP, 6) if format == "JPEG" else encode(RAMP, format))
+    for _ in range(data.draw(st.integers(1, 4))):
+        file[data.draw(st.integers(0, len(file) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        decoded = images.decode(bytes(file[: data.draw(st.integers(1, len(file)))]), max_pixels=1_000_000)
+    except MeaaError:
+        return
+    assert decoded.ndim == 3
+    assert decoded.shape[2] == 3
