@@ -1,10 +1,12 @@
 """Stage `convert_detector`: MTCNN's three nets from the installed `mtcnn` package to ONNX.
 
-Runs once, before any face is cut. It fails where a converted net and its original disagree.
+Runs once, before any face is cut. It fails where a converted net differs from its original, or where the service's
+cascade does not find, on real photos and at the package's own settings, the faces that the package finds.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -12,12 +14,15 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ["KERAS_BACKEND"] = "tensorflow"  # the package's nets are TensorFlow models
 
 import numpy as np
+import pyarrow.parquet as pq
+from mtcnn import MTCNN
 from mtcnn.stages import StageONet, StagePNet, StageRNet
+from numpy.typing import NDArray
 
-from pipelines import onnx_export
+from pipelines import onnx_export, paths
 from pipelines.params import read_section
-from pipelines.paths import BUNDLE
-from service.detector import NET_FILES, SETTINGS_FILE, DetectorSettings
+from service import images
+from service.detector import NET_FILES, SETTINGS_FILE, DetectorSettings, Face, FaceDetector
 from service.runtime import open_session
 
 # Stage, side of its input (None: any), side that it is compared at, names of its outputs.
@@ -26,33 +31,102 @@ _NETS = (
     (StageRNet, 24, 24, ("offsets", "probabilities")),
     (StageONet, 48, 48, ("offsets", "landmarks", "probabilities")),
 )
-_TOLERANCE = 1e-4
+_NET_TOLERANCE = 1e-4
+_PHOTOS = 64
+_MIN_IOU, _MAX_CONFIDENCE_DIFFERENCE, _MIN_MATCHED = 0.9, 0.02, 0.99
 
 
-def main(directory: Path = BUNDLE / "detector") -> None:
-    """Write the nets and the settings.
+def convert(directory: Path) -> float:
+    """Write the three nets.
+
+    Returns:
+        The largest difference of an output, converted against original, on noise (which reaches every unit).
 
     Raises:
-        RuntimeError: a converted net differs from its original.
+        RuntimeError: a converted net differs from its original by more than 1e-4.
     """
-    directory.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(0)
+    largest = 0.0
     for (stage, side, test_side, output_names), file in zip(_NETS, NET_FILES, strict=True):
         model = stage().model
-        path = directory / file
-        onnx_export.export(model, (None, side, side, 3), path, output_names)
-        # Noise reaches every unit; real faces are compared, for the whole cascade, in tests/service.
+        onnx_export.export(model, (None, side, side, 3), directory / file, output_names)
         sample = random.uniform(-1, 1, (16, test_side, test_side, 3)).astype(np.float32)
-        converted = open_session(path).run(list(output_names), {onnx_export.INPUT_NAME: sample})
+        converted = open_session(directory / file).run(list(output_names), {onnx_export.INPUT_NAME: sample})
         difference = max(
             float(np.abs(output - original.numpy()).max())
             for output, original in zip(converted, model(sample), strict=True)
         )
-        if difference > _TOLERANCE:
+        if difference > _NET_TOLERANCE:
             raise RuntimeError(f"{file} differs from the net of the mtcnn package by {difference:.2g}")
-        print(f"{path}: {path.stat().st_size:,} bytes, largest difference {difference:.1e}")
+        largest = max(largest, difference)
+    return largest
+
+
+def compare_cascades(directory: Path, photos: list[NDArray[np.uint8]]) -> dict[str, float | int]:
+    """How the service's cascade agrees with the package's, both at the package's settings.
+
+    Args:
+        directory: holds the converted nets.
+        photos: uint8 (height, width, 3) RGB each.
+
+    Returns:
+        Faces that the package found, the share of them that the cascade matches (intersection over union of at
+        least 0.9), faces that only the cascade found, and the largest difference in confidence of a matched face.
+    """
+    ours, theirs = FaceDetector(directory, DetectorSettings()), MTCNN()
+    found, matched, extra, difference = 0, 0, 0, 0.0
+    for photo in photos:
+        unmatched = ours.detect(photo)
+        for other in theirs.detect_faces(photo):
+            found += 1
+            best = max(unmatched, key=lambda face: intersection_over_union(face, other["box"]), default=None)
+            if best is not None and intersection_over_union(best, other["box"]) >= _MIN_IOU:
+                unmatched.remove(best)
+                matched += 1
+                difference = max(difference, abs(best.confidence - float(other["confidence"])))
+        extra += len(unmatched)
+    return {
+        "photos": len(photos),
+        "faces": found,
+        "matched": round(matched / max(found, 1), 4),
+        "extra": extra,
+        "largest_confidence_difference": round(difference, 6),
+    }
+
+
+def intersection_over_union(face: Face, box: list[int]) -> float:
+    """Overlap of a face and a box (x, y, width, height), both in pixels, in [0, 1]."""
+    x, y, width, height = box
+    overlap_width = min(face.x + face.width, x + width) - max(face.x, x)
+    overlap_height = min(face.y + face.height, y + height) - max(face.y, y)
+    overlap = max(0, overlap_width) * max(0, overlap_height)
+    return overlap / (face.width * face.height + width * height - overlap)
+
+
+def sample_photos(path: Path, count: int) -> list[NDArray[np.uint8]]:
+    """Photos from all over the dataset, decoded."""
+    column = pq.read_table(path, columns=["image"])["image"]
+    rows = np.linspace(0, len(column) - 1, count).astype(int)
+    return [images.decode(column[int(row)].as_py()["bytes"]) for row in rows]
+
+
+def main() -> None:
+    """Convert, compare, write the settings and the report.
+
+    Raises:
+        RuntimeError: converted and original do not agree.
+    """
+    directory = paths.BUNDLE / "detector"
+    directory.mkdir(parents=True, exist_ok=True)
+    report = {"largest_net_difference": float(f"{convert(directory):.1e}")}
+    report |= compare_cascades(directory, sample_photos(paths.PHOTOS, _PHOTOS))
+    print(json.dumps(report, indent=2))
+    if report["matched"] < _MIN_MATCHED or report["largest_confidence_difference"] > _MAX_CONFIDENCE_DIFFERENCE:
+        raise RuntimeError(f"the cascade does not find what the mtcnn package finds: {report}")
     settings = read_section("detector")
     DetectorSettings(**{**settings, "thresholds": tuple(settings["thresholds"])}).write(directory / SETTINGS_FILE)
+    paths.DETECTOR_AGREEMENT.parent.mkdir(parents=True, exist_ok=True)
+    paths.DETECTOR_AGREEMENT.write_text(json.dumps(report, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -126,7 +127,13 @@ def _penalise_kernels(model: keras.Model, strength: float) -> None:
             variable.regularizer = keras.regularizers.L2(strength) if strength else None
 
 
-def fit(job: Job, train: FaceSet, validation: FaceSet, checkpoints: Checkpoints) -> tuple[keras.Model, pd.DataFrame]:
+def fit(
+    job: Job,
+    train: FaceSet,
+    validation: FaceSet,
+    checkpoints: Checkpoints,
+    reporters: Sequence[keras.callbacks.Callback] = (),
+) -> tuple[keras.Model, pd.DataFrame]:
     """Train until the validation loss stops falling.
 
     Args:
@@ -134,6 +141,7 @@ def fit(job: Job, train: FaceSet, validation: FaceSet, checkpoints: Checkpoints)
         train: faces to fit.
         validation: faces that decide on learning rate, end and best epoch.
         checkpoints: where to go on from, and where to save each epoch.
+        reporters: tell of each epoch's figures; they have no part in the training.
 
     Returns:
         The model of the best epoch, without optimizer state, and the figures of every epoch.
@@ -160,7 +168,7 @@ def fit(job: Job, train: FaceSet, validation: FaceSet, checkpoints: Checkpoints)
             initial_epoch=first_epoch,
             epochs=job.recipe.epochs,
             # The saver comes last: it records what the others have decided.
-            callbacks=[LogToMlflow(), plateau, stopping, EpochProgress(job.architecture), saver],
+            callbacks=[plateau, stopping, *reporters, saver],
             shuffle=False,  # Keras would permute the batches by a global state that no checkpoint holds
             verbose=0,
         )
@@ -211,7 +219,7 @@ def main(architecture: str, faces: Path = paths.FACES, models: Path = paths.MODE
         if run_id is None:
             log_inputs(job, train)
         started = time.monotonic()
-        model, history = fit(job, train, validation, checkpoints)
+        model, history = fit(job, train, validation, checkpoints, [LogToMlflow(), EpochProgress(architecture)])
         print(f"{architecture}: {time.monotonic() - started:.0f} s in this process")
 
         directory = models / architecture
