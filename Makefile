@@ -43,6 +43,8 @@ serve: $(SERVING)/.installed  ## serve the released model on port 8000 (PORT=801
 	@exec $(SERVING)/bin/bentoml serve service.service:MoodEstimation --host $(HOST) --port $(PORT)
 
 test: lint  ## lint, check types, run the tests
+	@[ -d data ] || $(DEV)/bin/dvc pull --quiet data 2>/dev/null || \
+	    echo "The dataset cannot be fetched here: the tests that need it are skipped, and say so."
 	$(DEV)/bin/python -m pytest
 
 lint: $(DEV)/.installed  ## Ruff and mypy
@@ -58,6 +60,7 @@ train: $(DEV)/.installed  ## run what changed: prepare, train, evaluate, registe
 	PATH="$(CURDIR)/$(DEV)/bin:$$PATH" dvc repro
 
 mlflow: $(DEV)/.installed  ## runs, models and the registry at http://127.0.0.1:5000
+	@$(DEV)/bin/python -m pipelines.restore_runs
 	$(DEV)/bin/mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" --host 127.0.0.1 --port 5000
 
 bento: $(DEV)/.installed  ## pack service, model and locked dependencies (bentoml build)

@@ -73,9 +73,15 @@ def mobilenet_v2(size: int, classes: int, *, alpha: float = 0.35) -> keras.Model
         classes: number of moods.
         alpha: width multiplier.
     """
-    return keras.applications.MobileNetV2(
+    model = keras.applications.MobileNetV2(
         input_shape=(size, size, 1), alpha=alpha, weights=None, classes=classes, name="mobilenet_v2"
     )
+    # Keras sets 0.999 here, for ImageNet's million images. With some 500 batches an epoch the running statistics would
+    # lag behind the weights by epochs, and every figure on validation with them.
+    for layer in model.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            layer.momentum = 0.99
+    return model
 
 
 ARCHITECTURES: Final[dict[str, Callable[..., keras.Model]]] = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from importlib import metadata
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -31,6 +32,7 @@ _NETS = (
     (StageRNet, 24, 24, ("offsets", "probabilities")),
     (StageONet, 48, 48, ("offsets", "landmarks", "probabilities")),
 )
+LICENSE_FILE = "LICENSE"
 _NET_TOLERANCE = 1e-4
 _PHOTOS = 64
 _MIN_IOU, _MAX_CONFIDENCE_DIFFERENCE, _MIN_MATCHED = 0.9, 0.02, 0.99
@@ -125,6 +127,8 @@ def main() -> None:
         raise RuntimeError(f"the cascade does not find what the mtcnn package finds: {report}")
     settings = read_section("detector")
     DetectorSettings(**{**settings, "thresholds": tuple(settings["thresholds"])}).write(directory / SETTINGS_FILE)
+    # The weights are the package's; its licence asks to be handed on with them.
+    (directory / LICENSE_FILE).write_text(metadata.distribution("mtcnn").read_text("LICENSE") or "")
     paths.DETECTOR_AGREEMENT.parent.mkdir(parents=True, exist_ok=True)
     paths.DETECTOR_AGREEMENT.write_text(json.dumps(report, indent=2) + "\n")
 

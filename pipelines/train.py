@@ -209,9 +209,8 @@ def main(architecture: str, faces: Path = paths.FACES, models: Path = paths.MODE
     """Train one architecture, write its files, record its run."""
     job = Job.read(architecture)
     train, validation = FaceSet.load(faces / "train.npz"), FaceSet.load(faces / "validation.npz")
-    checkpoints = Checkpoints(
-        paths.CHECKPOINTS / architecture, fingerprint(job.parameters(), faces / "train.npz", faces / "validation.npz")
-    )
+    depends_on = [faces / "train.npz", faces / "validation.npz", Path(architectures.__file__)]
+    checkpoints = Checkpoints(paths.CHECKPOINTS / architecture, fingerprint(job.parameters(), *depends_on))
     tracking.connect()
     run_id = checkpoints.run_id if checkpoints.run_id and tracking.run_exists(checkpoints.run_id) else None
     with mlflow.start_run(run_id=run_id, run_name=architecture) as run:

@@ -86,7 +86,9 @@ def test_a_correlation_is_exact_whatever_the_order_of_the_sum() -> None:
 
 def test_no_person_is_in_two_splits_and_every_split_has_every_mood() -> None:
     random = np.random.default_rng(0)
-    identities = np.array([f"person {number}" for number in random.zipf(2.0, 3000) + 1000 * random.integers(0, 300, 3000)])
+    identities = np.array(
+        [f"person {number}" for number in random.zipf(2.0, 3000) + 1000 * random.integers(0, 300, 3000)]
+    )
     moods = random.choice(4, 3000, p=[0.45, 0.05, 0.45, 0.05]).astype(np.int8)
     split = split_by_identity(identities, moods, PhotoSplits(folds=20, validation_folds=2, test_folds=3), seed=1)
     people = {name: set(identities[split == name]) for name in ("train", "validation", "test")}

@@ -1,0 +1,93 @@
+"""A candidate for champion: a trained and evaluated model, as the stages `train` and `evaluate` leave it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from pipelines import paths
+from pipelines.train import HISTORY_FILE, MODEL_FILE, SUMMARY_FILE
+from service.classifier import GRAPH_FILE, InputSpec
+
+MODEL_FILES: Final = (MODEL_FILE, GRAPH_FILE, HISTORY_FILE, SUMMARY_FILE)
+"""The files of a model: what `train` writes, and the graph that `evaluate` makes of it."""
+
+METRICS_FILE: Final = "metrics.json"
+PROVENANCE_FILE: Final = "provenance.json"
+MOODS_FILE: Final = "moods.csv"
+CONFUSION_FILE: Final = "confusion.csv"
+RELIABILITY_FILE: Final = "reliability.csv"
+CONFUSION_PICTURE: Final = "confusion.png"
+RELIABILITY_PICTURE: Final = "reliability.png"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model with the figures that the gate judges it by.
+
+    Attributes:
+        architecture: a key of `pipelines.architectures.ARCHITECTURES`.
+        model: directory of `MODEL_FILES`.
+        evaluation: directory of the figures and pictures that `evaluate` wrote.
+        run_id: the MLflow run that trained it, in the store where it was trained.
+        digest: SHA-256 of its graph. The same model has the same one in every clone and every store.
+        metrics: the content of `METRICS_FILE`.
+        input: what its graph takes.
+        validation_faces: SHA-256 of the validation faces that it was measured on; figures of two candidates compare
+            where it is the same.
+    """
+
+    architecture: str
+    model: Path
+    evaluation: Path
+    run_id: str
+    digest: str
+    metrics: dict[str, Any]
+    input: InputSpec
+    validation_faces: str
+
+    @classmethod
+    def read(cls, model: Path, evaluation: Path) -> Candidate:
+        """The candidate in two directories.
+
+        Raises:
+            FileNotFoundError: a file is missing; the message says which stage writes it.
+        """
+        for path, stage in [
+            (model / SUMMARY_FILE, "train"),
+            (model / GRAPH_FILE, "evaluate"),
+            (evaluation / METRICS_FILE, "evaluate"),
+            (evaluation / PROVENANCE_FILE, "evaluate"),
+        ]:
+            if not path.exists():
+                raise FileNotFoundError(f"{path} does not exist: run the stage `{stage}` (`dvc repro`)")
+        summary = json.loads((model / SUMMARY_FILE).read_text())
+        provenance = json.loads((evaluation / PROVENANCE_FILE).read_text())
+        return cls(
+            architecture=summary["architecture"],
+            model=model,
+            evaluation=evaluation,
+            run_id=summary["run_id"],
+            digest=sha256(model / GRAPH_FILE),
+            metrics=json.loads((evaluation / METRICS_FILE).read_text()),
+            input=InputSpec.model_validate(provenance["input"]),
+            validation_faces=provenance["faces"]["validation"],
+        )
+
+    @classmethod
+    def of(cls, architecture: str) -> Candidate:
+        """The candidate that the stages of one architecture left.
+
+        Raises:
+            FileNotFoundError: see `read`.
+        """
+        return cls.read(paths.MODELS / architecture, paths.EVALUATION / architecture)
+
+
+def sha256(path: Path) -> str:
+    """Digest of a file, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,86 @@
+"""The champion as git keeps it, in `models/champion`: its model, its figures, and why it is the champion.
+
+The registry of an MLflow store says who is champion there; a fresh clone has an empty one. This copy lets `register`
+fill that registry again, and `package` know what it packs.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict
+
+from pipelines import paths
+from pipelines.candidates import MODEL_FILES, Candidate
+from service.classifier import InputSpec
+
+RECORD_FILE: Final = "champion.json"
+_EVALUATION: Final = "evaluation"
+
+
+class ChampionRecord(BaseModel):
+    """The content of `champion.json`.
+
+    Attributes:
+        architecture: a key of `pipelines.architectures.ARCHITECTURES`.
+        version: in the registry where it was promoted. Another store may give it another number.
+        digest: SHA-256 of the graph.
+        run_id: the MLflow run that trained it, in the store where it was trained.
+        reason: the gate's decision in one sentence.
+        temperature: for `service.classifier.ClassifierMetadata`.
+        input: what the graph takes.
+        validation_faces: see `Candidate.validation_faces`.
+        training_parameters: of its MLflow run.
+        metrics: as `evaluate` wrote them.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    architecture: str
+    version: str
+    digest: str
+    run_id: str
+    reason: str
+    temperature: float
+    input: InputSpec
+    validation_faces: str
+    training_parameters: dict[str, str]
+    metrics: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The record with the files that it is about."""
+
+    record: ChampionRecord
+    candidate: Candidate
+
+    @classmethod
+    def read(cls, directory: Path = paths.CHAMPION) -> Champion | None:
+        """The champion in a directory; None where there is none."""
+        record = directory / RECORD_FILE
+        if not record.exists():
+            return None
+        return cls(
+            ChampionRecord.model_validate_json(record.read_bytes()), Candidate.read(directory, directory / _EVALUATION)
+        )
+
+    def write(self, directory: Path = paths.CHAMPION) -> Champion:
+        """Copy it all into a directory, in the place of what is there.
+
+        Returns:
+            The champion with its files in that directory.
+        """
+        partial = directory.with_name(f".{directory.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        for name in MODEL_FILES:
+            shutil.copy(self.candidate.model / name, partial)
+        shutil.copytree(self.candidate.evaluation, partial / _EVALUATION)
+        (partial / RECORD_FILE).write_text(self.record.model_dump_json(indent=2) + "\n")
+        shutil.rmtree(directory, ignore_errors=True)
+        partial.rename(directory)
+        return Champion(self.record, Candidate.read(directory, directory / _EVALUATION))

@@ -1,0 +1,32 @@
+"""Fill an MLflow store that lacks them, such as a fresh clone's, with the candidates' runs and the champion.
+
+Does nothing for what the store already holds, so that `make mlflow` can call it each time. A champion that the registry
+has is left alone.
+"""
+
+from __future__ import annotations
+
+from pipelines import paths, register, registry, runs, tracking
+from pipelines.candidates import Candidate
+from pipelines.champion import Champion
+from pipelines.params import read_section
+
+
+def main() -> None:
+    """Restore every run whose model is here, and the registry's champion."""
+    tracking.connect()
+    for architecture in read_section("architectures"):
+        if not (paths.EVALUATION / architecture).exists():
+            print(f"{architecture}: not trained and evaluated yet (dvc repro)")
+            continue
+        candidate = Candidate.of(architecture)
+        print(f"{architecture}: run {runs.ensure_run(candidate)}")
+    released = Champion.read()
+    if registry.champion_version() is None and released is not None:
+        register.adopt(released)
+    version = registry.champion_version()
+    print(f"champion: {f'version {version.version}' if version else 'none yet'}")
+
+
+if __name__ == "__main__":
+    main()

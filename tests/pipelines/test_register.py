@@ -1,0 +1,222 @@
+"""Stage `register` against a real MLflow registry: who is champion there, in git's copy, and why."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import keras
+import mlflow
+import pytest
+from mlflow.entities.model_registry import ModelVersion
+
+from pipelines import champion, evaluate, onnx_export, register, registry, restore_runs, tracking
+from pipelines.face_sets import FaceSet
+from pipelines.params import read_gate
+from tests.pipelines import toys
+from tests.pipelines.conftest import enter, use_store
+
+STEADY, RIVAL = "steady", "rival"
+
+
+@pytest.fixture(scope="module")
+def model() -> keras.Model:
+    return toys.brightness_model()
+
+
+@pytest.fixture(scope="module")
+def first_release(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, model: keras.Model) -> Path:
+    """A directory in which the stage has run once: `steady` with 0.80 is champion, `rival` has 0.70."""
+    directory = tmp_path_factory.mktemp("first_release")
+    shutil.copy(empty_store, directory)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        enter(directory, monkeypatch)
+        toys.write_params(directory, [STEADY, RIVAL])
+        toys.write_candidate(STEADY, model, weights="first", score=0.80)
+        toys.write_candidate(RIVAL, model, weights="first", score=0.70)
+        register.main()
+    return directory
+
+
+@pytest.fixture
+def released(first_release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it, with its store, as the working directory."""
+    shutil.copytree(first_release, tmp_path, dirs_exist_ok=True)
+    enter(tmp_path, monkeypatch)
+    return tmp_path
+
+
+@pytest.fixture
+def fresh_clone(released: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same files with an empty store."""
+    use_store(Path(shutil.copy(empty_store, released / "clone.db")), monkeypatch)
+    return released
+
+
+def champion_version() -> ModelVersion:
+    version = registry.champion_version()
+    assert version is not None
+    return version
+
+
+def versions() -> list[ModelVersion]:
+    return sorted(
+        mlflow.MlflowClient().search_model_versions(f"name = '{tracking.REGISTERED_MODEL}'"),
+        key=lambda version: int(version.version),
+    )
+
+
+def record() -> champion.ChampionRecord:
+    """Git's champion."""
+    found = champion.Champion.read()
+    assert found is not None
+    return found.record
+
+
+def decision() -> dict[str, Any]:
+    return json.loads(Path("reports/register/decision.json").read_text())
+
+
+def content(directory: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in sorted(directory.rglob("*")) if path.is_file()}
+
+
+def test_the_best_candidate_becomes_the_first_champion(released: Path) -> None:
+    version = champion_version()
+    assert version.tags["architecture"] == STEADY
+    assert version.tags["decision"] == "promoted"
+    assert version.description == decision()["reason"] == record().reason
+    assert "steady is the first champion" in record().reason
+
+
+def test_the_champions_model_can_be_loaded_from_the_registry(released: Path) -> None:
+    loaded = mlflow.tensorflow.load_model(f"models:/{tracking.REGISTERED_MODEL}@{tracking.CHAMPION_ALIAS}")
+    assert loaded.input_shape == (None, toys.SIZE, toys.SIZE, 1)
+
+
+def test_git_keeps_a_copy_of_the_champion_that_packaging_can_start_from(released: Path) -> None:
+    kept = record()
+    assert (kept.architecture, kept.version, kept.temperature) == (STEADY, str(champion_version().version), 1.25)
+    assert kept.input.size == toys.SIZE
+    assert kept.metrics["test"]["ferplus"]["weighted_f1"] == pytest.approx(0.79)
+    assert Path("models/champion/model.keras").read_bytes() == Path("models/steady/model.keras").read_bytes()
+    assert Path("models/champion/mood.onnx").read_bytes() == Path("models/steady/mood.onnx").read_bytes()
+
+
+def test_all_candidates_stand_side_by_side_in_one_table(released: Path) -> None:
+    lines = Path("reports/register/comparison.csv").read_text().splitlines()
+    assert lines[0] == "figure,steady,rival"
+    assert "validation.ferplus.weighted_f1,0.8,0.7" in lines
+
+
+def test_a_second_run_changes_nothing(released: Path) -> None:
+    kept = content(Path("models/champion"))
+    register.main()
+    assert len(versions()) == 1
+    assert content(Path("models/champion")) == kept
+    assert champion_version().tags["decision"] == "promoted"
+    assert not decision()["promoted"]
+    assert "The champion stays" in decision()["reason"]
+
+
+def test_a_better_challenger_becomes_champion(released: Path, model: keras.Model) -> None:
+    before = champion_version().version
+    toys.write_candidate(RIVAL, model, weights="second", score=0.81)
+    register.main()
+    assert champion_version().version != before
+    assert champion_version().tags["architecture"] == record().architecture == RIVAL
+    assert "rival replaces the champion, steady" in champion_version().description
+
+
+@pytest.mark.parametrize("score", [0.80, 0.75], ids=["equal", "worse"])
+def test_a_challenger_that_is_not_better_gets_a_version_but_not_the_alias(
+    released: Path, model: keras.Model, score: float
+) -> None:
+    before, kept = champion_version().version, content(Path("models/champion"))
+    toys.write_candidate(STEADY, model, weights="second", score=score)
+    register.main()
+    register.main()  # the same challenger does not become a version twice
+    assert champion_version().version == before
+    assert content(Path("models/champion")) == kept
+    refused = versions()[1:]
+    assert [version.tags["decision"] for version in refused] == ["refused"]
+    assert "The champion stays" in refused[0].description
+
+
+@pytest.mark.parametrize(
+    ("figures", "complaint"),
+    [({"size_bytes": 1_000_001}, "1,000,001 bytes"), ({"latency_ms": 100.0}, "100 ms a face")],
+    ids=["too large", "too slow"],
+)
+def test_the_best_model_is_refused_where_it_breaks_a_bound(
+    released: Path, model: keras.Model, figures: dict[str, Any], complaint: str
+) -> None:
+    toys.write_candidate(RIVAL, model, weights="second", score=0.95, **figures)
+    register.main()
+    assert champion_version().tags["architecture"] == record().architecture == STEADY
+    assert complaint in decision()["out_of_bounds"][RIVAL][0]
+    assert len(versions()) == 1
+
+
+def test_a_fresh_clone_has_its_runs_and_champion_restored_once(fresh_clone: Path) -> None:
+    kept = content(Path("models/champion"))
+    for _ in range(2):
+        restore_runs.main()
+    runs = mlflow.search_runs(output_format="list")
+    assert {run.info.run_name for run in runs} == {STEADY, RIVAL}
+    assert len(runs) == 2
+    assert champion_version().tags["decision"] == "adopted from git"
+    assert champion_version().description == record().reason
+    assert content(Path("models/champion")) == kept
+
+
+def test_a_fresh_clone_compares_challengers_with_the_champion_of_git(fresh_clone: Path, model: keras.Model) -> None:
+    toys.write_candidate(STEADY, model, weights="second", score=0.75)
+    register.main()
+    assert champion_version().tags[registry.DIGEST_TAG] == record().digest
+    assert record().metrics["validation"]["ferplus"]["weighted_f1"] == 0.80
+    assert [version.tags["decision"] for version in versions()] == ["adopted from git", "refused"]
+
+
+def test_git_follows_a_registry_in_which_another_version_was_made_champion(released: Path, model: keras.Model) -> None:
+    toys.write_candidate(RIVAL, model, weights="second", score=0.79)
+    toys.write_candidate(STEADY, model, weights="second", score=0.70)
+    register.main()  # rival is refused, and is a version now
+    registry.crown(versions()[1])
+    kept = register.current_champion(read_gate())
+    assert kept is not None
+    assert kept.record.architecture == record().architecture == RIVAL
+    assert Path("models/champion/mood.onnx").read_bytes() == Path("models/rival/mood.onnx").read_bytes()
+
+
+@pytest.mark.parametrize(("score", "adopted"), [(0.85, True), (0.75, False)], ids=["better", "worse"])
+def test_a_champion_that_came_with_a_pull_is_adopted_where_it_is_better(
+    fresh_clone: Path, model: keras.Model, monkeypatch: pytest.MonkeyPatch, score: float, adopted: bool
+) -> None:
+    # A colleague, with a store of their own, releases another champion.
+    shutil.rmtree("models/champion")
+    toys.write_candidate(RIVAL, model, weights="theirs", score=score)
+    toys.write_candidate(STEADY, model, weights="theirs", score=0.5)
+    register.main()
+    # Their files are pulled to where the first champion is in the registry.
+    use_store(fresh_clone / "mlflow.db", monkeypatch)
+    register.current_champion(read_gate())
+    assert champion_version().tags["architecture"] == record().architecture == (RIVAL if adopted else STEADY)
+
+
+def test_a_champion_whose_validation_faces_have_changed_is_measured_again(workspace: Path, model: keras.Model) -> None:
+    toys.write_params(workspace, [STEADY])
+    graph = workspace / "mood.onnx"
+    onnx_export.export(model, (None, toys.SIZE, toys.SIZE, 1), graph, [evaluate.OUTPUT_NAME])
+    toys.write_candidate(STEADY, model, weights="first", score=0.6, graph=graph.read_bytes(), validation_faces="old")
+    register.main()
+    # On today's faces the champion makes no error, whatever it did on the old ones.
+    Path("faces").mkdir()
+    today = FaceSet.concatenate([toys.faces(8), toys.faces(8, source="photos")])
+    today.save(Path("faces/validation.npz"))
+    toys.write_candidate(STEADY, model, weights="second", score=0.9, validation_faces="new")
+    register.main()
+    assert decision()["champion"]["score"] == 1
+    assert not decision()["promoted"]

@@ -1,0 +1,141 @@
+"""Small stand-ins for what the stages hand on: faces whose mood is their brightness, a model that sees it, and
+candidates with chosen figures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import keras
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+from numpy.typing import NDArray
+
+from pipelines.face_sets import SOURCES, FaceSet
+from pipelines.labels import one_hot
+from service.moods import MOODS
+from tests.conftest import ROOT
+
+SIZE = 48
+GREYS = (30, 95, 160, 225)
+"""Brightness of a face by the index of its mood."""
+
+
+def faces(count: int, *, source: str = "fer2013", wrong_originals: int = 0, seed: int = 0) -> FaceSet:
+    """Noisy grey squares, as many of each mood.
+
+    Args:
+        count: a multiple of four.
+        source: one of `SOURCES`.
+        wrong_originals: how many of the first have another original label than by votes.
+        seed: of the noise.
+    """
+    moods = np.tile(np.arange(len(MOODS), dtype=np.int8), count // len(MOODS))
+    noise = np.random.default_rng(seed).integers(-20, 21, (count, SIZE, SIZE))
+    original = moods.copy()
+    original[:wrong_originals] = (original[:wrong_originals] + 1) % len(MOODS)
+    return FaceSet(
+        pixels=(np.array(GREYS)[moods][:, None, None] + noise).astype(np.uint8),
+        soft_labels=one_hot(moods),
+        ferplus_mood=moods,
+        original_mood=original,
+        source=np.full(count, SOURCES.index(source), np.uint8),
+        row=np.arange(count, dtype=np.int32),
+    )
+
+
+def brightness_model(sharpness: float = 8.0) -> keras.Model:
+    """A model that reads the mood off a face's brightness; without error on `faces`.
+
+    Args:
+        sharpness: how sure it is.
+    """
+    inputs = keras.Input((SIZE, SIZE, 1), name="image")
+    brightness = keras.layers.GlobalAveragePooling2D(name="brightness")(inputs)
+    outputs = keras.layers.Dense(len(MOODS), activation="softmax", name="probabilities")(brightness)
+    model = keras.Model(inputs, outputs, name="toy")
+    # Neighbouring logits cross half way between the moods' brightnesses.
+    borders = (np.array(GREYS[1:]) + GREYS[:-1]) / 255 - 1
+    slopes = np.arange(len(MOODS), dtype=np.float32)
+    offsets = -np.concatenate([[0], np.cumsum(borders)])
+    model.set_weights([sharpness * slopes[None], sharpness * offsets])
+    return model
+
+
+def write_params(directory: Path, architectures: list[str]) -> None:
+    """The project's `params.yaml` for other architectures and small data."""
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["architectures"] = {name: {} for name in architectures}
+    params["prepare"]["photo_splits"] = {"folds": 3, "validation_folds": 1, "test_folds": 1}
+    params["evaluate"]["latency_runs"] = 20
+    (directory / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+
+
+def write_model(directory: Path, architecture: str, model: keras.Model, run_id: str) -> None:
+    """What the stage `train` leaves."""
+    directory.mkdir(parents=True, exist_ok=True)
+    model.save(directory / "model.keras")
+    (directory / "history.csv").write_text("epoch,cross_entropy,val_cross_entropy\n0,1.3,1.2\n1,1.1,1.0\n2,0.9,1.1\n")
+    summary = {"architecture": architecture, "run_id": run_id, "parameters": model.count_params()}
+    (directory / "training.json").write_text(json.dumps(summary))
+
+
+def write_photos(path: Path, pictures: list[NDArray[np.uint8]], emotions: list[str]) -> None:
+    """A file of photos, RGB, each of another person."""
+    encoded = [cv2.imencode(".jpg", picture[..., ::-1])[1].tobytes() for picture in pictures]
+    table = pa.table(
+        {
+            "image": [{"bytes": data, "path": f"{index}.jpg"} for index, data in enumerate(encoded)],
+            "emotion": emotions,
+            "identity": [f"person {index}" for index in range(len(pictures))],
+        }
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, path)
+
+
+def write_candidate(
+    architecture: str,
+    model: keras.Model,
+    *,
+    weights: str,
+    score: float,
+    size_bytes: int = 200_000,
+    latency_ms: float = 0.2,
+    graph: bytes | None = None,
+    validation_faces: str = "today",
+) -> None:
+    """What `train` and `evaluate` leave of one architecture in the working directory.
+
+    Args:
+        architecture: its name in `params.yaml`.
+        model: what is saved and logged.
+        weights: tells one training of the architecture from another.
+        score: validation weighted F1 on FER+ labels.
+        size_bytes: as measured.
+        latency_ms: as measured.
+        graph: the ONNX file; some bytes that are the same for the same weights where none is given.
+        validation_faces: digest of the faces it was measured on.
+    """
+    directory, evaluation = Path("models", architecture), Path("reports/evaluate", architecture)
+    write_model(directory, architecture, model, run_id=f"run of {architecture} {weights}")
+    (directory / "mood.onnx").write_bytes(graph or f"graph of {architecture} {weights}".encode())
+    evaluation.mkdir(parents=True, exist_ok=True)
+    metrics = {
+        "validation": {"ferplus": {"weighted_f1": score}},
+        "test": {"ferplus": {"weighted_f1": score - 0.01}},
+        "temperature": 1.25,
+        "size_bytes": size_bytes,
+        "latency_ms": latency_ms,
+    }
+    (evaluation / "metrics.json").write_text(json.dumps(metrics))
+    (evaluation / "moods.csv").write_text("test,mood,precision,recall,f1,support\nferplus,positive,0.9,0.8,0.85,930\n")
+    provenance = {
+        "architecture": architecture,
+        "input": {"size": SIZE, "margin": 0.0, "scale": 2 / 255, "offset": -1.0},
+        "faces": {"validation": validation_faces, "test": "today"},
+    }
+    (evaluation / "provenance.json").write_text(json.dumps(provenance))

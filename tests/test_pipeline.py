@@ -1,0 +1,168 @@
+"""The whole loop on a few hundred faces: labelled images, `dvc repro`, registry, bundle, an answered request."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import mlflow
+import numpy as np
+import pytest
+import yaml
+from numpy.typing import NDArray
+
+from pipelines import dataset
+from pipelines.tracking import CHAMPION_ALIAS, REGISTERED_MODEL
+from service.moods import MOODS
+from tests.conftest import ROOT
+from tests.pipelines.test_prepare import pictures
+from tests.service.conftest import serve
+from tests.service.pictures import encode
+
+FACES, PHOTOS = 400, 80
+_EMOTION_OF_VOTES = {"neutral": "neutral", "happiness": "happy", "anger": "angry", "surprise": "surprise"}
+
+
+def write_sample(source: Path, target: Path, form: dataset.ParquetFormat, count: int) -> None:
+    """Rows from all over a file of the dataset."""
+    chosen = np.linspace(0, dataset.read(source, form.schema, ["emotion"]).num_rows - 1, count).astype(int)
+    wanted = set(chosen.tolist())
+    with dataset.open_writer(target, form) as writer:
+        for index, row in enumerate(dataset.rows(source, form.schema)):
+            if index in wanted:
+                writer.write(row)
+
+
+def write_synthetic_faces(target: Path, count: int) -> None:
+    """A FER2013 of smooth noise with unanimous votes: no faces, but all that training needs."""
+    with dataset.open_writer(target, dataset.FER2013) as writer:
+        for index, picture in enumerate(pictures(count, seed=1)):
+            voted = list(_EMOTION_OF_VOTES)[index % 4]
+            writer.write(
+                {
+                    "image": {"bytes": cv2.imencode(".png", picture)[1].tobytes(), "path": f"fer{index:07}.png"},
+                    "usage": dataset.USAGES[0 if index % 5 < 3 else index % 5 - 2],
+                    "emotion": _EMOTION_OF_VOTES[voted],
+                    **{column: 10 * (column == f"votes_{voted}") for column in dataset.VOTE_COLUMNS},
+                }
+            )
+
+
+def write_synthetic_photos(target: Path, astronaut: NDArray[np.uint8], count: int) -> None:
+    """One face in many pictures, as if of many people."""
+    face = astronaut[:224, 112:336]
+    random = np.random.default_rng(2)
+    emotions = ("happiness", "neutral", "anger", "surprise")
+    with dataset.open_writer(target, dataset.PHOTOS) as writer:
+        for index in range(count):
+            picture = face[:, ::-1] if index % 2 else face
+            matrix = cv2.getRotationMatrix2D((112, 112), random.uniform(-10, 10), random.uniform(0.8, 1.1))
+            picture = cv2.warpAffine(np.ascontiguousarray(picture), matrix, (224, 224))
+            writer.write(
+                {
+                    "image": {"bytes": encode(picture), "path": f"Person_{index // 2}_{index % 2:04}.jpg"},
+                    "emotion": emotions[index // 2 % 4],
+                    "identity": f"Person_{index // 2}",
+                }
+            )
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory, astronaut: NDArray[np.uint8]) -> Path:
+    """A checkout of its own, with a small dataset and no model: faces cut from `data/` where it is there."""
+    directory = tmp_path_factory.mktemp("project")
+    for name in ("service", "pipelines", "dvc.yaml"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, directory / name)
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["train"]["epochs"] = 1
+    params["prepare"]["photo_splits"] = {"folds": 5, "validation_folds": 1, "test_folds": 1}
+    params["evaluate"]["latency_runs"] = 20
+    params["gate"]["max_latency_ms"] = 1000.0  # nothing is timed on a machine that runs tests
+    (directory / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+
+    if (ROOT / "data" / "fer2013.parquet").is_file() and (ROOT / "data" / "photos.parquet").is_file():
+        write_sample(ROOT / "data" / "fer2013.parquet", directory / "data" / "fer2013.parquet", dataset.FER2013, FACES)
+        write_sample(ROOT / "data" / "photos.parquet", directory / "data" / "photos.parquet", dataset.PHOTOS, PHOTOS)
+    else:
+        write_synthetic_faces(directory / "data" / "fer2013.parquet", FACES)
+        write_synthetic_photos(directory / "data" / "photos.parquet", astronaut, PHOTOS)
+    for command in (["git", "init", "-q"], [*dvc(), "init", "-q"], [*dvc(), "add", "-q", "data"]):
+        run(command, directory)
+    return directory
+
+
+def dvc() -> list[str]:
+    """The command, of the environment that the tests run in."""
+    return [sys.executable, "-m", "dvc"]
+
+
+def run(command: list[str], directory: Path) -> str:
+    """What a command prints in the project; the test fails where the command does."""
+    environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+    done = subprocess.run(
+        command,
+        cwd=directory,
+        env=environment
+        | {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",  # the stages say `python`
+            "BENTOML_HOME": str(directory / "bentoml"),
+            "DVC_NO_ANALYTICS": "true",
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-6000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def reproduced(project: Path) -> Path:
+    """The project after `dvc repro`."""
+    run([*dvc(), "repro"], project)
+    return project
+
+
+@pytest.mark.timeout(1500)
+def test_dvc_repro_leads_from_labelled_images_to_an_answered_request(
+    reproduced: Path, tmp_path: Path, astronaut: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: f"sqlite:///{reproduced}/mlflow.db")
+    client = mlflow.MlflowClient(f"sqlite:///{reproduced}/mlflow.db")
+    champion = client.get_model_version_by_alias(REGISTERED_MODEL, CHAMPION_ALIAS)
+    assert len(client.search_runs([client.get_experiment_by_name("mood-estimation").experiment_id])) == 3
+
+    with serve(tmp_path, MEAA_BUNDLE=str(reproduced / "bundle")) as server:
+        response = server.upload(encode(astronaut))
+    assert response.status_code == 200
+    answer = response.json()
+    assert answer["model"]["version"] == str(champion.version)
+    assert answer["model"]["name"] in yaml.safe_load((reproduced / "params.yaml").read_text())["architectures"]
+    assert list(answer["probabilities"]) == list(MOODS)
+    assert sum(answer["probabilities"].values()) == pytest.approx(1.0)
+    assert answer["mood"] == max(answer["probabilities"], key=answer["probabilities"].get)
+
+
+@pytest.mark.timeout(300)
+def test_a_second_dvc_repro_has_nothing_to_do(reproduced: Path) -> None:
+    assert "Running stage" not in run([*dvc(), "repro"], reproduced)
+
+
+@pytest.mark.timeout(300)
+def test_another_learning_rate_retrains_and_changes_nothing_upstream(reproduced: Path) -> None:
+    file = reproduced / "params.yaml"
+    before = file.read_text()
+    params = yaml.safe_load(before)
+    params["train"]["learning_rate"] /= 2
+    file.write_text(yaml.safe_dump(params, sort_keys=False))
+    try:
+        changed = json.loads(run([*dvc(), "status", "--json"], reproduced))
+    finally:
+        file.write_text(before)
+    assert set(changed) == {f"train@{name}" for name in params["architectures"]}
