@@ -36,6 +36,7 @@ class Candidate:
         digest: SHA-256 of its graph. The same model has the same one in every clone and every store.
         metrics: the content of `METRICS_FILE`.
         input: what its graph takes.
+        mirror_averaging: whether its graph averages over mirror images; see `pipelines.serving_graph`.
         validation_faces: SHA-256 of the validation faces that it was measured on; figures of two candidates compare
             where it is the same.
     """
@@ -47,6 +48,7 @@ class Candidate:
     digest: str
     metrics: dict[str, Any]
     input: InputSpec
+    mirror_averaging: bool
     validation_faces: str
 
     @classmethod
@@ -74,6 +76,7 @@ class Candidate:
             digest=sha256(model / GRAPH_FILE),
             metrics=json.loads((evaluation / METRICS_FILE).read_text()),
             input=InputSpec.model_validate(provenance["input"]),
+            mirror_averaging=provenance["mirror_averaging"],
             validation_faces=provenance["faces"]["validation"],
         )
 

@@ -32,6 +32,7 @@ class ChampionRecord(BaseModel):
         reason: the gate's decision in one sentence.
         temperature: for `service.classifier.ClassifierMetadata`.
         input: what the graph takes.
+        mirror_averaging: see `Candidate.mirror_averaging`.
         validation_faces: see `Candidate.validation_faces`.
         training_parameters: of its MLflow run.
         metrics: as `evaluate` wrote them.
@@ -46,6 +47,7 @@ class ChampionRecord(BaseModel):
     reason: str
     temperature: float
     input: InputSpec
+    mirror_averaging: bool
     validation_faces: str
     training_parameters: dict[str, str]
     metrics: dict[str, Any]

@@ -36,8 +36,17 @@ from pipelines.detect import iterate_images
 from pipelines.face_sets import FaceSet
 from pipelines.labels import one_hot
 from pipelines.metrics import Predictions
-from pipelines.params import EvaluateParams, PrepareParams, read_evaluate, read_input, read_prepare, read_section
+from pipelines.params import (
+    EvaluateParams,
+    PrepareParams,
+    read_evaluate,
+    read_input,
+    read_prepare,
+    read_section,
+    read_serving,
+)
 from pipelines.prepare import split_by_identity
+from pipelines.serving_graph import serving_model
 from pipelines.train import MODEL_FILE
 from service.classifier import (
     GRAPH_FILE,
@@ -249,7 +258,9 @@ def main(architecture: str) -> None:
     directory, model_directory = paths.EVALUATION / architecture, paths.MODELS / architecture
     validation, test = FaceSet.load(paths.FACES / "validation.npz"), FaceSet.load(paths.FACES / "test.npz")
 
-    model = keras.models.load_model(model_directory / MODEL_FILE, compile=False)
+    mirror_averaging = read_serving().mirror_averaging
+    trained = keras.models.load_model(model_directory / MODEL_FILE, compile=False)
+    model = serving_model(trained, mirror_averaging=mirror_averaging)
     graph = model_directory / GRAPH_FILE
     onnx_export.export(model, (None, spec.size, spec.size, 1), graph, [OUTPUT_NAME])
     uncalibrated = open_classifier(graph, architecture, spec, temperature=1.0)
@@ -278,6 +289,7 @@ def main(architecture: str) -> None:
     provenance = {
         "architecture": architecture,
         "input": spec.model_dump(),
+        "mirror_averaging": mirror_averaging,
         "faces": {split: candidates.sha256(paths.FACES / f"{split}.npz") for split in ("validation", "test")},
     }
     (directory / candidates.PROVENANCE_FILE).write_text(json.dumps(provenance, indent=2) + "\n")

@@ -24,6 +24,7 @@ from pipelines.champion import Champion, ChampionRecord
 from pipelines.evaluate import OUTPUT_NAME, open_classifier
 from pipelines.face_sets import FaceSet
 from pipelines.params import read_evaluate
+from pipelines.serving_graph import serving_model
 from service.classifier import GRAPH_FILE, METADATA_FILE, ClassifierMetadata, MoodClassifier, calibrate, normalise
 from service.moods import MOODS
 
@@ -31,7 +32,7 @@ MODEL_CARD_FILE = "MODEL_CARD.md"
 
 
 def load_champion(record: ChampionRecord) -> keras.Model:
-    """The registry's champion, which must be the one that `models/champion` describes.
+    """The registry's champion as it is served, which must be the one that `models/champion` describes.
 
     Raises:
         LookupError: the registry has no champion, or another one.
@@ -43,7 +44,8 @@ def load_champion(record: ChampionRecord) -> keras.Model:
             f"The registry has {found}, which is not the model in {paths.CHAMPION}. "
             "Run the stage `register`, which makes them the same: dvc repro --force --single-item register"
         )
-    return mlflow.tensorflow.load_model(f"models:/{tracking.REGISTERED_MODEL}@{tracking.CHAMPION_ALIAS}")
+    trained = mlflow.tensorflow.load_model(f"models:/{tracking.REGISTERED_MODEL}@{tracking.CHAMPION_ALIAS}")
+    return serving_model(trained, mirror_averaging=record.mirror_averaging)
 
 
 def write_classifier(model: keras.Model, record: ChampionRecord, directory: Path) -> None:
@@ -60,7 +62,7 @@ def check(model: keras.Model, directory: Path, champion: Champion, faces: NDArra
     """That the converted graph says what the registry's model says, and what the graph said that was evaluated.
 
     Args:
-        model: as the registry has it.
+        model: see `load_champion`.
         directory: what `write_classifier` wrote.
         champion: whose figures go into the model card.
         faces: uint8 (n, size, size).

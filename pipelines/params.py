@@ -132,6 +132,12 @@ class GateParams(_Section):
     min_improvement: float = Field(ge=0)
 
 
+class ServingParams(_Section):
+    """What is done around the network at inference; see `pipelines.serving_graph`."""
+
+    mirror_averaging: bool
+
+
 def read_section(name: str, path: Path = PARAMS) -> dict:
     """One section of the file as plain values.
 
@@ -162,6 +168,11 @@ def read_evaluate(path: Path = PARAMS) -> EvaluateParams:
 def read_gate(path: Path = PARAMS) -> GateParams:
     """The section `gate`."""
     return GateParams.model_validate(read_section("gate", path))
+
+
+def read_serving(path: Path = PARAMS) -> ServingParams:
+    """The section `serving`."""
+    return ServingParams.model_validate(read_section("serving", path))
 
 
 def read_input(path: Path = PARAMS) -> InputSpec:

@@ -105,6 +105,7 @@ def describe(candidate: Candidate, version: ModelVersion, run_id: str, reason: s
         reason=reason,
         temperature=candidate.metrics["temperature"],
         input=candidate.input,
+        mirror_averaging=candidate.mirror_averaging,
         validation_faces=candidate.validation_faces,
         training_parameters=mlflow.get_run(run_id).data.params,
         metrics=candidate.metrics,

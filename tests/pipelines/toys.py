@@ -136,6 +136,7 @@ def write_candidate(
     provenance = {
         "architecture": architecture,
         "input": {"size": SIZE, "margin": 0.0, "scale": 2 / 255, "offset": -1.0},
+        "mirror_averaging": False,
         "faces": {"validation": validation_faces, "test": "today"},
     }
     (evaluation / "provenance.json").write_text(json.dumps(provenance))
