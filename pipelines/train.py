@@ -45,8 +45,10 @@ _MONITOR = "val_cross_entropy"  # without the L2 penalty, which falls for reason
 
 
 class FaceBatches(keras.utils.PyDataset):
-    """Shuffled, augmented batches. Order and augmentation depend on seed and epoch alone, so a resumed run sees
-    what an uninterrupted one would have."""
+    """Shuffled, augmented batches of one size; the last of an epoch is filled up with the first faces of the epoch.
+
+    Order and augmentation depend on seed and epoch alone, so a resumed run sees what an uninterrupted one would have.
+    """
 
     def __init__(self, faces: FaceSet, spec: InputSpec, params: TrainParams, first_epoch: int) -> None:
         super().__init__()
@@ -63,7 +65,9 @@ class FaceBatches(keras.utils.PyDataset):
     def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Batch `index` of the epoch: float32 (batch, size, size, 1) and soft labels, float32 (batch, moods)."""
         size = self._params.batch_size
-        rows = self._order[index * size : (index + 1) * size]
+        # A smaller last batch crashes TensorFlow 2.21's oneDNN kernels ("double free") where they run on two threads or
+        # more, and makes JAX compile the step a second time.
+        rows = self._order.take(range(index * size, (index + 1) * size), mode="wrap")
         random = np.random.default_rng((self._params.seed, self._epoch, index))
         pixels = augment(self._faces.pixels[rows], self._params.augmentation, random)
         return normalise(pixels, self._spec), self._faces.soft_labels[rows]

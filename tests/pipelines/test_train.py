@@ -109,6 +109,16 @@ def test_batches_of_an_epoch_hold_every_face_once_in_another_order_than_the_epoc
     assert not (first == second).all()
 
 
+def test_every_batch_has_the_same_size_and_no_face_is_left_out_where_the_faces_do_not_fill_the_last(
+    train: FaceSet,
+) -> None:
+    odd = train.select(np.arange(50))  # batches of 16: three, and two faces
+    batches = FaceBatches(odd, job(2).spec, job(2).recipe, first_epoch=0)
+    labels = [batches[index][1] for index in range(len(batches))]
+    assert [len(batch) for batch in labels] == [16, 16, 16, 16]
+    assert (np.concatenate(labels)[:50].sum(axis=0) == odd.soft_labels.sum(axis=0)).all()
+
+
 def test_augmentation_repeats_with_its_seed_and_is_off_where_its_ranges_are_zero() -> None:
     images = pictures(6, seed=5)
     recipe = Job.read("mini_xception").recipe.augmentation
