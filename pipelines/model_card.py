@@ -41,8 +41,9 @@ Written by the stage `package`; every figure comes from the pipeline's reports.
 
 ## What it is
 - A classifier of a grey face crop of {spec.size} x {spec.size} pixels into four moods: positive, negative, neutral,
-  other. Architecture `{record.architecture}` ({metrics["parameters"]:,} parameters,
-  {metrics["size_bytes"]:,} bytes as served).
+  other. Architecture `{record.architecture}`: {metrics["parameters"]:,} parameters, {metrics["size_bytes"]:,} bytes as
+  served.
+- {_mirroring(record.mirror_averaging)}
 - Probabilities are calibrated by temperature scaling (T = {record.temperature:.3f}, fitted on validation).
 - {record.reason}
 
@@ -85,13 +86,20 @@ ran the pipeline.
 {_candidates()}
 
 ## Known limits
-- Trained on faces of {spec.size} pixels, mostly frontal, from the web and the press: children, older people, dark
-  skin, and faces of people with facial palsy or Parkinson's disease are scarce or missing, and were not measured
-  apart.
+- Trained on faces of {spec.size} pixels from the web and the press, most of them frontal and posed for a camera.
+- How good it is by age, sex, skin colour, or for faces changed by facial palsy or Parkinson's disease was not
+  measured: the data carry no such labels.
 - `other` gathers surprise and what annotators could not name. It and `negative` are rare among the photos; figures on
   them there rest on few pictures.
 - A crowd's votes are the truth here; where the crowd is divided, so is the model.
 """
+
+
+def _mirroring(mirror_averaging: bool) -> str:
+    """What the served graph does with a face."""
+    if mirror_averaging:
+        return "The answer is the mean of the probabilities of the face and of its mirror image."
+    return "The face is looked at once, as it is."
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
