@@ -27,6 +27,8 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines import onnx_export, paths
+from pipelines.params import read_serving
+from pipelines.serving_graph import serving_model
 from pipelines.train import MODEL_FILE
 from service.classifier import GRAPH_FILE
 from service.detector import NET_FILES
@@ -74,9 +76,12 @@ def median_times(runners: dict[str, Callable[[], object]], turns: int) -> dict[s
 
 def main() -> None:
     """Time every candidate, and P-Net, in both runtimes; print a table and write the report."""
-    random = np.random.default_rng(0)
+    random, mirror_averaging = np.random.default_rng(0), read_serving().mirror_averaging
     subjects: dict[str, tuple[keras.Model, Path]] = {
-        directory.name: (keras.models.load_model(directory / MODEL_FILE), directory / GRAPH_FILE)
+        directory.name: (
+            serving_model(keras.models.load_model(directory / MODEL_FILE), mirror_averaging=mirror_averaging),
+            directory / GRAPH_FILE,
+        )
         for directory in sorted(paths.MODELS.iterdir())
         if directory != paths.CHAMPION
     }
