@@ -76,9 +76,9 @@ containerize: bento  ## make a container image of the bento, with the engine fou
 	echo "Building with $$engine ..."; \
 	$(DEV)/bin/bentoml containerize $(BENTO):latest --backend $$engine --image-tag $(BENTO):latest
 
-lock:  ## resolve the dependencies anew (needs uv)
-	uv pip compile --quiet --python 3.11 --all-extras --generate-hashes --no-emit-index-url pyproject.toml -o requirements.lock
-	uv pip compile --quiet --python 3.11 --generate-hashes --no-emit-index-url -c requirements.lock pyproject.toml -o requirements-serving.lock
+lock: $(DEV)/.installed  ## resolve the dependencies anew, after a change in pyproject.toml
+	$(DEV)/bin/uv pip compile --quiet --python 3.11 --all-extras --generate-hashes --no-emit-index-url pyproject.toml -o requirements.lock
+	$(DEV)/bin/uv pip compile --quiet --python 3.11 --generate-hashes --no-emit-index-url -c requirements.lock pyproject.toml -o requirements-serving.lock
 
 clean:  ## remove both environments, BentoML's stores and caches
 	rm -rf $(SERVING) $(DEV) .bentoml .pytest_cache .mypy_cache .ruff_cache

@@ -131,10 +131,10 @@ def reproduced(project: Path) -> Path:
 
 @pytest.mark.timeout(1500)
 def test_dvc_repro_leads_from_labelled_images_to_an_answered_request(
-    reproduced: Path, tmp_path: Path, astronaut: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+    reproduced: Path, tmp_path: Path, astronaut: NDArray[np.uint8]
 ) -> None:
-    monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: f"sqlite:///{reproduced}/mlflow.db")
-    client = mlflow.MlflowClient(f"sqlite:///{reproduced}/mlflow.db")
+    store = f"sqlite:///{reproduced}/mlflow.db"
+    client = mlflow.MlflowClient(store, registry_uri=store)
     champion = client.get_model_version_by_alias(REGISTERED_MODEL, CHAMPION_ALIAS)
     assert len(client.search_runs([client.get_experiment_by_name("mood-estimation").experiment_id])) == 3
 

@@ -3,22 +3,12 @@
 import numpy as np
 import pytest
 
+from pipelines.dataset import VOTE_COLUMNS
 from pipelines.labels import moods_of, one_hot, soft_labels
 from pipelines.params import PrepareParams, read_prepare
 from service.moods import MOODS
 
-EMOTIONS = (
-    "neutral",
-    "happiness",
-    "surprise",
-    "sadness",
-    "anger",
-    "disgust",
-    "fear",
-    "contempt",
-    "unknown",
-    "not_a_face",
-)
+EMOTIONS = tuple(column.removeprefix("votes_") for column in VOTE_COLUMNS)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +48,9 @@ def test_an_image_without_a_vote_that_counts_has_no_mood(params: PrepareParams) 
 
 
 def test_of_two_moods_with_equal_shares_the_first_is_the_mood(params: PrepareParams) -> None:
-    labels = soft_labels(np.array([[5, 0, 0, 5, 0, 0, 0, 0, 0, 0]]), EMOTIONS, params)
+    labels = soft_labels(
+        np.array([[5 * (emotion in ("neutral", "sadness")) for emotion in EMOTIONS]]), EMOTIONS, params
+    )
     assert MOODS[moods_of(labels)[0]] == "negative"
 
 
