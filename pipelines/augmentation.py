@@ -1,43 +1,52 @@
 """Random changes of training faces that leave the mood as it is: what a hand-held phone does to a picture.
 
-On the CPU with OpenCV, a batch in under a millisecond, so that it costs no part of the training step.
+On the CPU with OpenCV, a batch in some milliseconds, so that it costs little beside the training step.
 """
 
 from __future__ import annotations
 
-import cv2
+from collections.abc import Callable
+from typing import Final
+
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines import corruptions
+from pipelines.corruptions import Face
 from pipelines.params import AugmentationParams
 
 
 def augment(pixels: NDArray[np.uint8], params: AugmentationParams, random: np.random.Generator) -> NDArray[np.uint8]:
-    """Mirror, rotate, shift, zoom, and change brightness and contrast, each image on its own.
+    """Mirror, rotate, shift, zoom, and change brightness and contrast, each image on its own; corrupt some.
 
     Args:
         pixels: uint8 (n, size, size); not changed.
-        params: ranges of the changes.
+        params: ranges of the changes, and the share of the images that are corrupted.
         random: source of the changes; the same state gives the same result.
 
     Returns:
         uint8 (n, size, size).
     """
-    count, size = pixels.shape[:2]
+    count = len(pixels)
     angles = random.uniform(-params.rotation_degrees, params.rotation_degrees, count)
     zooms = random.uniform(1 - params.zoom, 1 + params.zoom, count)
-    shifts = random.uniform(-params.shift, params.shift, (count, 2)) * size
+    shifts = random.uniform(-params.shift, params.shift, (count, 2))
     mirrored = (random.random(count) < 0.5) & params.flip
-    centre = ((size - 1) / 2, (size - 1) / 2)
     result = np.empty_like(pixels)
     for index in range(count):
-        matrix = cv2.getRotationMatrix2D(centre, angles[index], zooms[index])
-        matrix[:, 2] += shifts[index]
         image = pixels[index, :, ::-1] if mirrored[index] else pixels[index]
-        result[index] = cv2.warpAffine(
-            np.ascontiguousarray(image), matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-        )
-    return _change_light(result, params, random)
+        result[index] = corruptions.move(image, degrees=angles[index], zoom=zooms[index], shift=tuple(shifts[index]))
+    result = _change_light(result, params, random)
+    for index in np.flatnonzero(random.random(count) < params.corrupted):
+        corruption = _CORRUPTIONS[random.integers(len(_CORRUPTIONS))]
+        result[index] = corruption(result[index], random)
+    return result
+
+
+def mirror(pixels: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
+    """Mirror each image or not: the change for faces that have been augmented already. uint8 (n, size, size)."""
+    mirrored = random.random(len(pixels)) < 0.5
+    return np.where(mirrored[:, None, None], pixels[:, :, ::-1], pixels)
 
 
 def _change_light(
@@ -50,3 +59,30 @@ def _change_light(
     values = pixels.astype(np.float32)
     mean = values.mean(axis=(1, 2), keepdims=True)
     return ((values - mean) * contrast + mean + brightness).round().clip(0, 255).astype(np.uint8)
+
+
+def _patch(face: Face, random: np.random.Generator) -> Face:
+    """Random erasing: Zhong et al., "Random Erasing Data Augmentation", AAAI 2020, with one shade of grey."""
+    height, width = random.uniform(0.15, 0.45, 2)
+    top, left = random.uniform(0, 1 - height), random.uniform(0, 1 - width)
+    return corruptions.cover(face, (top, top + height), (left, left + width), int(random.integers(256)))
+
+
+def _band(face: Face, rows: tuple[float, float], random: np.random.Generator) -> Face:
+    """Glasses or a mask, not always quite where the face's mean has them."""
+    top, bottom = np.add(rows, random.uniform(-0.05, 0.05, 2)).clip(0, 1)
+    return corruptions.cover(face, (top, bottom), (0.05, 0.95), int(random.integers(256)))
+
+
+_CORRUPTIONS: Final[tuple[Callable[[Face, np.random.Generator], Face], ...]] = (
+    lambda face, random: corruptions.gamma(face, float(np.exp(random.uniform(-0.9, 0.9)))),
+    lambda face, random: corruptions.contrast(face, random.uniform(0.2, 0.6)),
+    lambda face, random: corruptions.motion_blur(face, random.uniform(0.06, 0.16), random.uniform(0, 180)),
+    lambda face, random: corruptions.jpeg(face, int(random.integers(10, 50))),
+    lambda face, random: corruptions.low_resolution(face, random.uniform(0.4, 0.7)),
+    lambda face, random: corruptions.salt(face, random.uniform(0.01, 0.08), random),
+    lambda face, random: _band(face, corruptions.EYES, random),
+    lambda face, random: _band(face, corruptions.MOUTH, random),
+    _patch,
+)
+"""One of these happens to a face that is corrupted."""

@@ -20,8 +20,12 @@ PROVENANCE_FILE: Final = "provenance.json"
 MOODS_FILE: Final = "moods.csv"
 CONFUSION_FILE: Final = "confusion.csv"
 RELIABILITY_FILE: Final = "reliability.csv"
+SLICES_FILE: Final = "slices.csv"
+VALIDATION_FILE: Final = "validation.npz"
+"""A `pipelines.answers.ValidationAnswers`."""
 CONFUSION_PICTURE: Final = "confusion.png"
 RELIABILITY_PICTURE: Final = "reliability.png"
+SLICES_PICTURE: Final = "slices.png"
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,7 @@ class Candidate:
         model: directory of `MODEL_FILES`.
         evaluation: directory of the figures and pictures that `evaluate` wrote.
         run_id: the MLflow run that trained it, in the store where it was trained.
-        digest: SHA-256 of its graph. The same model has the same one in every clone and every store.
+        digest: see `identity`. The same model has the same one in every clone and every store.
         metrics: the content of `METRICS_FILE`.
         input: what its graph takes.
         mirror_averaging: whether its graph averages over mirror images; see `pipelines.serving_graph`.
@@ -73,7 +77,7 @@ class Candidate:
             model=model,
             evaluation=evaluation,
             run_id=summary["run_id"],
-            digest=sha256(model / GRAPH_FILE),
+            digest=identity(summary["run_id"], mirror_averaging=provenance["mirror_averaging"]),
             metrics=json.loads((evaluation / METRICS_FILE).read_text()),
             input=InputSpec.model_validate(provenance["input"]),
             mirror_averaging=provenance["mirror_averaging"],
@@ -88,6 +92,14 @@ class Candidate:
             FileNotFoundError: see `read`.
         """
         return cls.read(paths.MODELS / architecture, paths.EVALUATION / architecture)
+
+
+def identity(run_id: str, *, mirror_averaging: bool) -> str:
+    """By what a model is recognised: a digest of the run that trained it, and of how it is served.
+
+    Not of its files: Keras stamps them with the time, and names and folds constants of a graph anew at every export.
+    """
+    return hashlib.sha256(f"{run_id} mirror_averaging={mirror_averaging}".encode()).hexdigest()
 
 
 def sha256(path: Path) -> str:

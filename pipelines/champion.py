@@ -27,9 +27,10 @@ class ChampionRecord(BaseModel):
     Attributes:
         architecture: a key of `pipelines.architectures.ARCHITECTURES`.
         version: in the registry where it was promoted. Another store may give it another number.
-        digest: SHA-256 of the graph.
+        digest: see `pipelines.candidates.identity`.
         run_id: the MLflow run that trained it, in the store where it was trained.
         reason: the gate's decision in one sentence.
+        decision: all of it, `pipelines.gate.Decision` as a dictionary; None for a champion of before it was kept.
         temperature: for `service.classifier.ClassifierMetadata`.
         input: what the graph takes.
         mirror_averaging: see `Candidate.mirror_averaging`.
@@ -45,6 +46,7 @@ class ChampionRecord(BaseModel):
     digest: str
     run_id: str
     reason: str
+    decision: dict[str, Any] | None = None
     temperature: float
     input: InputSpec
     mirror_averaging: bool

@@ -44,9 +44,11 @@ PHOTO_EMOTIONS: Final[tuple[str, ...]] = (
 USAGES: Final[tuple[str, ...]] = ("Training", "PublicTest", "PrivateTest")
 """The official splits of FER2013: training, validation and test."""
 
+EMOTIONS: Final[tuple[str, ...]] = (*PHOTO_EMOTIONS, "unknown")
+"""What FER+'s annotators could choose for a face: the columns of `FaceSet.emotions`."""
+
 VOTE_COLUMNS: Final[tuple[str, ...]] = (
-    *(f"votes_{emotion}" for emotion in PHOTO_EMOTIONS),
-    "votes_unknown",
+    *(f"votes_{emotion}" for emotion in EMOTIONS),
     "votes_not_a_face",
 )
 """How many of FER+'s annotators chose each emotion, neither, or no face; in the order of `fer2013new.csv`."""

@@ -21,6 +21,8 @@ class FaceSet:
     Attributes:
         pixels: uint8 (n, size, size), grey crops.
         soft_labels: float32 (n, 4), the share of each mood, rows summing to 1; what training fits.
+        emotions: float32 (n, 9), the share of each of FER+'s emotions (`pipelines.dataset.EMOTIONS`) among the votes
+            that count; what an auxiliary head of the network may fit.
         ferplus_mood: int8 (n,), index of the mood by the FER+ votes; -1 where no vote counts. A photo has one label,
             which stands here too.
         original_mood: int8 (n,), index of the mood by the dataset's own label.
@@ -30,6 +32,7 @@ class FaceSet:
 
     pixels: NDArray[np.uint8]
     soft_labels: NDArray[np.float32]
+    emotions: NDArray[np.float32]
     ferplus_mood: NDArray[np.int8]
     original_mood: NDArray[np.int8]
     source: NDArray[np.uint8]

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from sklearn.metrics import ConfusionMatrixDisplay
 
 from pipelines.metrics import Predictions, expected_calibration_error, reliability
+from pipelines.slices import SLICES
 from service.moods import MOODS
 
 _PANEL_INCHES = 4.2
@@ -30,18 +34,25 @@ def confusion_matrices(title: str, tests: Mapping[str, Predictions]) -> Figure:
             colorbar=False,
             ax=axes,
         )
-        axes.set(title=f"{name}\n{len(predictions):,} images", xlabel="predicted", ylabel="actual")
+        axes.set_title(f"{name}\n{len(predictions):,} images", fontsize="medium")
+        axes.set(xlabel="predicted", ylabel="actual")
     return figure
 
 
 def reliability_diagrams(title: str, tests: Mapping[str, Predictions], bins: int) -> Figure:
-    """Accuracy against confidence for each test, side by side; below each, how many images have which confidence."""
-    figure = _panels(title, len(tests))
+    """Accuracy against confidence for each test, side by side; below each, how many images have which confidence.
+
+    A bin's accuracy has its 95 % interval after Wilson, "Probable Inference, the Law of Succession, and Statistical
+    Inference", JASA 1927: bins of little confidence hold few images, and their points stray.
+    """
+    figure = _panels(title, len(tests), extra=0.4)
     for axes, (name, predictions) in zip(figure.axes, tests.items(), strict=True):
         table = reliability(predictions, bins)
         error = expected_calibration_error(predictions, bins)
         axes.plot([0, 1], [0, 1], color="grey", linestyle="--", linewidth=1, label="perfectly calibrated")
-        axes.plot(table["confidence"], table["accuracy"], marker="o", label=f"calibration error {error:.3f}")
+        low, high = _wilson(table["accuracy"].to_numpy(), table["count"].to_numpy())
+        axes.vlines(table["confidence"], low, high, color="tab:blue", alpha=0.6, label="95 % interval")
+        axes.plot(table["confidence"], table["accuracy"], marker="o", color="tab:blue", label="accuracy")
         axes.bar(
             table["confidence"],
             table["count"] / table["count"].sum(),
@@ -50,8 +61,8 @@ def reliability_diagrams(title: str, tests: Mapping[str, Predictions], bins: int
             alpha=0.25,
             label="share of the images",
         )
+        axes.set_title(f"{name}\n{len(predictions):,} images, calibration error {error:.3f}", fontsize="medium")
         axes.set(
-            title=f"{name}\n{len(predictions):,} images",
             xlabel="confidence",
             ylabel="accuracy",
             xlim=(0, 1),
@@ -59,8 +70,54 @@ def reliability_diagrams(title: str, tests: Mapping[str, Predictions], bins: int
             aspect="equal",
             xticks=np.linspace(0, 1, 6),
         )
-        axes.legend(loc="upper left", fontsize="small")
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize="small")
     return figure
+
+
+def slice_losses(title: str, table: pd.DataFrame, clean: Mapping[str, float]) -> Figure:
+    """What each slice costs: weighted F1 on it, with a line to that on clean faces; the costliest slice on top.
+
+    Args:
+        title: of the picture.
+        table: `metrics.slice_losses` of each split, with a column `split`; the last split is drawn boldest.
+        clean: weighted F1 on the clean faces of each split.
+    """
+    *others, last = clean
+    bold = table[table["split"] == last].sort_values("loss", ignore_index=True)
+    place = {name: row for row, name in enumerate(bold["slice"])}
+    figure = Figure(figsize=(9, 1.6 + 0.42 * len(bold)), layout="constrained")
+    axes = figure.subplots()
+    axes.axvline(clean[last], color="black", linewidth=1, label=f"{last}, clean: {clean[last]:.3f}")
+    axes.hlines(list(place.values()), bold["weighted_f1"], clean[last], color="tab:blue", linewidth=5, alpha=0.3)
+    axes.plot(bold["weighted_f1"], list(place.values()), "o", color="tab:blue", label=last)
+    for split in others:
+        rows = table[table["split"] == split]
+        axes.plot(
+            rows["weighted_f1"],
+            [place[name] for name in rows["slice"]],
+            "D",
+            markersize=5,
+            markerfacecolor="none",
+            color="tab:orange",
+            label=f"{split} (clean: {clean[split]:.3f})",
+        )
+    labels = [
+        f"{SLICES[row.slice].title}\n{row.weighted_f1:.3f}, {-100 * row.loss:+.1f} points" for row in bold.itertuples()
+    ]
+    axes.set_yticks(list(place.values()), labels)
+    axes.set(title=title, xlabel="weighted F1")
+    axes.grid(axis="x", alpha=0.3)
+    axes.margins(x=0.05)
+    figure.legend(loc="outside lower center", ncols=3, fontsize="small")
+    return figure
+
+
+def _wilson(shares: NDArray[np.float64], counts: NDArray[np.integer[Any]]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The 95 % intervals of shares of so many images: two arrays of the shape of the given ones."""
+    z = 1.96
+    centre = (shares + z**2 / (2 * counts)) / (1 + z**2 / counts)
+    reach = z / (1 + z**2 / counts) * np.sqrt(shares * (1 - shares) / counts + z**2 / (4 * counts**2))
+    return centre - reach, centre + reach
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -68,9 +125,9 @@ def save(figure: Figure, path: Path) -> None:
     figure.savefig(path, dpi=100, metadata={"Software": None})
 
 
-def _panels(title: str, count: int) -> Figure:
-    """A figure with a row of square axes."""
-    figure = Figure(figsize=(_PANEL_INCHES * count, _PANEL_INCHES + 0.4), layout="constrained")
+def _panels(title: str, count: int, extra: float = 0.0) -> Figure:
+    """A figure with a row of square axes, and some inches of room below them."""
+    figure = Figure(figsize=(_PANEL_INCHES * count, _PANEL_INCHES + 0.6 + extra), layout="constrained")
     figure.subplots(1, count)
     figure.suptitle(title)
     return figure

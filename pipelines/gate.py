@@ -1,20 +1,42 @@
 """The gate: the rule by which a challenger takes the champion's place.
 
-Pure: it knows figures, not files, registries or models.
+The challenger is the best candidate inside the bounds of size and latency. It is promoted where it is better than the
+champion on the same validation images, and nowhere worse:
+
+- better: the two-sided interval of the difference of the metric, by a paired bootstrap, lies above
+  `gate.min_improvement`. At 95 % a challenger of equal quality gets through once in forty.
+- worse: the figure of a slice or a mood is lower by more than its margin, and the interval of that difference lies
+  below zero. By the first alone chance would decide where images are few (of 21 photos of a mood, one is 5 points of
+  recall); by the second alone a loss that is certain and does not matter would count. Small groups are guarded as
+  closely as their numbers allow, and the intervals in the evidence say how closely that is.
+
+A mood of the FER+ images is compared by F1: a challenger that names a mood less often, and is right more often, is not
+worse at it, though its recall is lower. A mood of the photos is compared by recall: two moods have nine tenths of
+them, and precision there says more of that mixture than of the model.
+
+The intervals know of the chance in the images, not of the choice among several candidates, which favours a lucky one.
+
+Pure: it knows figures and answers, not files, registries or models.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
+
+from pipelines import paired_bootstrap
+from pipelines.answers import ValidationAnswers
+from pipelines.paired_bootstrap import FIGURES, Codes, Counts, Figure, f1_of, joint_counts, recall_of, weighted_f1
 from pipelines.params import GateParams
+from service.moods import MOODS
 
 
 @dataclass(frozen=True)
 class Contender:
-    """What the gate knows of a model.
+    """What the gate knows of a model, besides its answers.
 
     Attributes:
         name: for messages; the architecture.
@@ -32,6 +54,52 @@ class Contender:
 
 
 @dataclass(frozen=True)
+class Difference:
+    """A figure of two models on the same images.
+
+    Attributes:
+        subject: what the images are: `validation`, `mood negative`, `slice dark`, `photos`, `photos: mood other`.
+        figure: what was measured on them: `weighted_f1`, `f1`, `recall`.
+        images: how many; for a mood's figure those that show it.
+        champion: the champion's figure.
+        challenger: the challenger's.
+        difference: challenger minus champion.
+        low: lower end of the difference's interval.
+        high: upper end.
+        margin: by how much the challenger must be better or may be worse.
+        holds: whether it is, or is not.
+    """
+
+    subject: str
+    figure: str
+    images: int
+    champion: float
+    challenger: float
+    difference: float
+    low: float
+    high: float
+    margin: float
+    holds: bool
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the gate found between challenger and champion.
+
+    Attributes:
+        confidence: of the intervals, two-sided.
+        resamples: of the paired bootstrap.
+        metric: the figure that decides, on which the challenger must be better.
+        parts: moods, slices, photos and their moods, on none of which it may be worse.
+    """
+
+    confidence: float
+    resamples: int
+    metric: Difference
+    parts: tuple[Difference, ...]
+
+
+@dataclass(frozen=True)
 class Decision:
     """What the gate decided, and why.
 
@@ -40,6 +108,7 @@ class Decision:
         challenger: the best candidate inside the bounds; None where there is none.
         champion: who was champion before; None where nobody was.
         out_of_bounds: why a candidate did not become the challenger, by name; only those that broke a bound.
+        evidence: None where there were no two models to compare.
         reason: the decision in one sentence.
     """
 
@@ -47,6 +116,7 @@ class Decision:
     challenger: Contender | None
     champion: Contender | None
     out_of_bounds: dict[str, list[str]]
+    evidence: Evidence | None
     reason: str
 
 
@@ -79,6 +149,18 @@ def contender(name: str, digest: str, metrics: Mapping[str, Any], params: GatePa
     )
 
 
+def score(answers: ValidationAnswers, params: GateParams) -> float:
+    """The figure that decides, out of a model's answers; as `evaluate` has it in its metrics."""
+    answered = answers.probabilities.argmax(axis=1)
+    first, _ = paired_bootstrap.figures(joint_counts(answers.moods, answered, answered), FIGURES[_metric(params)])
+    return float(f"{float(first):.5g}")
+
+
+def _metric(params: GateParams) -> str:
+    """Name in `FIGURES` of the figure that decides."""
+    return params.metric.removeprefix("validation.ferplus.")
+
+
 def broken_bounds(candidate: Contender, params: GateParams) -> list[str]:
     """The bounds that a candidate breaks, in words; none for one that may become champion."""
     broken = []
@@ -89,22 +171,37 @@ def broken_bounds(candidate: Contender, params: GateParams) -> list[str]:
     return broken
 
 
-def decide(candidates: Sequence[Contender], champion: Contender | None, params: GateParams) -> Decision:
+def best_inside(candidates: Sequence[Contender], params: GateParams) -> Contender | None:
+    """The candidate with the best score inside the bounds, the smaller one among equals; None where none is inside."""
+    inside = [candidate for candidate in candidates if not broken_bounds(candidate, params)]
+    return max(inside, key=lambda one: (one.score, -one.size_bytes), default=None)
+
+
+def decide(
+    candidates: Sequence[Contender],
+    champion: Contender | None,
+    params: GateParams,
+    answers: Mapping[str, ValidationAnswers],
+) -> Decision:
     """Whether the best candidate inside the bounds takes the champion's place.
 
     Args:
         candidates: at least one.
         champion: who holds the place; its score must have been measured on the candidates' images.
         params: the rule.
+        answers: those of the best candidate inside the bounds and of the champion, by digest. Not looked at where
+            they are the same model, or one of them is missing.
+
+    Raises:
+        KeyError: answers that are needed are not there.
+        ValueError: they are not to the same images.
     """
     broken = {candidate.name: broken_bounds(candidate, params) for candidate in candidates}
     out_of_bounds = {name: bounds for name, bounds in broken.items() if bounds}
-    inside = [candidate for candidate in candidates if not broken[candidate.name]]
-    # The smaller one among equals.
-    challenger = max(inside, key=lambda one: (one.score, -one.size_bytes), default=None)
+    challenger = best_inside(candidates, params)
 
-    def decision(promoted: bool, reason: str) -> Decision:
-        return Decision(promoted, challenger, champion, out_of_bounds, reason)
+    def decision(promoted: bool, reason: str, evidence: Evidence | None = None) -> Decision:
+        return Decision(promoted, challenger, champion, out_of_bounds, evidence, reason)
 
     if challenger is None:
         return decision(False, "No candidate is inside the bounds of size and latency.")
@@ -113,18 +210,146 @@ def decide(candidates: Sequence[Contender], champion: Contender | None, params: 
         return decision(True, f"{challenger.name} is the first champion: {score}, inside the bounds.")
     if challenger.digest == champion.digest:
         return decision(False, f"The champion stays: the best candidate, {challenger.name}, is the champion itself.")
-    # Rounded as the metrics are: the difference of two decimal fractions is not one in binary.
-    improvement = round(challenger.score - champion.score, 9)
-    if improvement <= 0:
-        return decision(False, f"The champion stays: {challenger.name} has {score}, it has {champion.score:.4f}.")
-    if improvement < params.min_improvement:
-        return decision(
-            False,
-            f"The champion stays: {challenger.name} has {score}, {improvement:.4f} more than the champion; "
-            f"{params.min_improvement:g} are asked for.",
-        )
+
+    evidence = compare(answers[challenger.digest], answers[champion.digest], params)
+    metric = evidence.metric
+    score += (
+        f" against {champion.score:.4f}, a difference of {metric.difference:+.4f} "
+        f"({evidence.confidence:.0%} interval {metric.low:+.4f} to {metric.high:+.4f})"
+    )
+    if not metric.holds:
+        reason = f"The champion stays: {challenger.name} has {score}; the interval must lie above {metric.margin:g}."
+        return decision(False, reason, evidence)
+    losses = [
+        f"{part.subject} ({part.figure} {part.challenger:.4f} against {part.champion:.4f})"
+        for part in evidence.parts
+        if not part.holds
+    ]
+    if losses:
+        reason = f"The champion stays: {challenger.name} has {score}, but is worse on {', '.join(losses)}."
+        return decision(False, reason, evidence)
     return decision(
         True,
-        f"{challenger.name} replaces the champion, {champion.name}: {score} against {champion.score:.4f}, "
-        "inside the bounds.",
+        f"{challenger.name} replaces the champion, {champion.name}: {score}; it is inside the bounds, and on no slice "
+        "or mood worse by more than the margin.",
+        evidence,
     )
+
+
+class _Part(NamedTuple):
+    """What is compared on which images: `subject`, `figure`, `images` and `margin` as in `Difference`, `measure` the
+    figure's arithmetic, `joint` as `paired_bootstrap.joint_counts` gives it."""
+
+    subject: str
+    figure: str
+    measure: Figure
+    joint: Counts
+    images: int
+    margin: float
+
+
+def compare(challenger: ValidationAnswers, champion: ValidationAnswers, params: GateParams) -> Evidence:
+    """The evidence between two models.
+
+    Args:
+        challenger: its answers.
+        champion: its answers to the same images, whole and in the same slices.
+        params: the rule.
+
+    Raises:
+        ValueError: the answers are to other images or slices.
+    """
+    _require_same_images(challenger, champion)
+    faces = joint_counts(
+        challenger.moods, champion.probabilities.argmax(axis=1), challenger.probabilities.argmax(axis=1)
+    )
+    metric = _metric(params)
+    random = np.random.default_rng(params.seed)
+
+    overall = _Part("validation", metric, FIGURES[metric], faces, int(faces.sum()), params.min_improvement)
+    parts = [
+        *_moods("mood", "f1", f1_of, faces, params.max_mood_loss),
+        *_slices(challenger, champion, params),
+        *_photos(challenger, champion, params),
+    ]
+    return Evidence(
+        params.confidence,
+        params.resamples,
+        _difference(overall, params, random, must_be_better=True),
+        tuple(_difference(part, params, random, must_be_better=False) for part in parts),
+    )
+
+
+def _difference(part: _Part, params: GateParams, random: np.random.Generator, *, must_be_better: bool) -> Difference:
+    """Measure a part; `random` is the source of the resamples."""
+    champion, challenger = (float(value) for value in paired_bootstrap.figures(part.joint, part.measure))
+    low, high = paired_bootstrap.interval(part.joint, part.measure, params.confidence, params.resamples, random)
+    gained = challenger - champion
+    holds = low > part.margin if must_be_better else gained >= -part.margin or high >= 0
+    return Difference(
+        subject=part.subject,
+        figure=part.figure,
+        images=part.images,
+        champion=round(champion, 5),
+        challenger=round(challenger, 5),
+        difference=round(gained, 5),
+        low=round(low, 5),
+        high=round(high, 5),
+        margin=part.margin,
+        holds=holds,
+    )
+
+
+def _require_same_images(challenger: ValidationAnswers, champion: ValidationAnswers) -> None:
+    """Raise a ValueError where two models did not answer the same images."""
+    same = (
+        np.array_equal(challenger.moods, champion.moods)
+        and np.array_equal(challenger.photo_moods, champion.photo_moods)
+        and set(challenger.slices) == set(champion.slices)
+    )
+    if not same:
+        raise ValueError("challenger and champion did not answer the same validation images: measure one of them again")
+
+
+def _moods(
+    prefix: str, name: str, figure_of: Callable[[int], Figure], joint: Counts, margin: float, least: int = 0
+) -> list[_Part]:
+    """A part for each mood that enough images show."""
+    shown = joint.sum(axis=(1, 2))
+    return [
+        _Part(f"{prefix} {mood}", name, figure_of(code), joint, int(shown[code]), margin)
+        for code, mood in enumerate(MOODS)
+        if shown[code] >= least
+    ]
+
+
+def _slices(challenger: ValidationAnswers, champion: ValidationAnswers, params: GateParams) -> list[_Part]:
+    """A part for each slice."""
+
+    def answered(answers: ValidationAnswers, name: str) -> Codes:
+        return answers.slice_moods[answers.slices.index(name)]
+
+    joints = {
+        name: joint_counts(challenger.moods, answered(champion, name), answered(challenger, name))
+        for name in challenger.slices
+    }
+    return [
+        _Part(f"slice {name}", "weighted_f1", weighted_f1, joint, int(joint.sum()), params.max_slice_loss)
+        for name, joint in joints.items()
+    ]
+
+
+def _photos(challenger: ValidationAnswers, champion: ValidationAnswers, params: GateParams) -> list[_Part]:
+    """A part for the photos, and one for each of their moods that has enough; none where there are no photos."""
+    count = len(challenger.photo_moods)
+    if not count:
+        return []
+    joint = joint_counts(
+        challenger.photo_moods,
+        champion.photo_probabilities.argmax(axis=1),
+        challenger.photo_probabilities.argmax(axis=1),
+    )
+    return [
+        _Part("photos", "weighted_f1", weighted_f1, joint, count, params.max_slice_loss),
+        *_moods("photos: mood", "recall", recall_of, joint, params.max_mood_loss, params.min_mood_photos),
+    ]

@@ -29,12 +29,35 @@ def soft_labels(votes: NDArray[np.integer], emotions: Sequence[str], params: Pre
     Returns:
         float32 (n, 4), rows summing to 1; a row of zeros where no vote counts.
     """
-    counted = np.where(votes >= params.min_votes, votes, 0)
-    by_mood = np.stack(
-        [counted[:, [emotion in params.moods[mood] for emotion in emotions]].sum(axis=1) for mood in MOODS], axis=1
+    counted = counted_votes(votes, params.min_votes)
+    return _shares(
+        np.stack(
+            [counted[:, [emotion in params.moods[mood] for emotion in emotions]].sum(axis=1) for mood in MOODS], axis=1
+        )
     )
-    total = by_mood.sum(axis=1, keepdims=True)
-    return (by_mood / np.maximum(total, 1)).astype(np.float32)
+
+
+def emotion_shares(votes: NDArray[np.integer], min_votes: int) -> NDArray[np.float32]:
+    """Share of each emotion among the votes that count.
+
+    Args:
+        votes: integers (n, emotions), how many annotators chose each emotion.
+        min_votes: see `soft_labels`.
+
+    Returns:
+        float32 (n, emotions), rows summing to 1; a row of zeros where no vote counts.
+    """
+    return _shares(counted_votes(votes, min_votes))
+
+
+def counted_votes(votes: NDArray[np.integer], min_votes: int) -> NDArray[np.integer]:
+    """The votes without those that stand alone, or nearly: an emotion with fewer than `min_votes` has none."""
+    return np.where(votes >= min_votes, votes, 0)
+
+
+def _shares(votes: NDArray[np.integer]) -> NDArray[np.float32]:
+    """Rows that sum to 1, float32; rows of zeros stay as they are."""
+    return (votes / np.maximum(votes.sum(axis=1, keepdims=True), 1)).astype(np.float32)
 
 
 def moods_of(labels: NDArray[np.float32]) -> NDArray[np.int8]:

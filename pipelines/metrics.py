@@ -5,18 +5,30 @@ Pure arithmetic; which images are scored, and by which model, is for `pipelines.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
-from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support, recall_score
+from sklearn.metrics import (
+    accuracy_score,
+    confusion_matrix,
+    f1_score,
+    precision_recall_fscore_support,
+    recall_score,
+)
 
+from pipelines.paired_bootstrap import FIGURES, f1_of, recall_of
 from service.classifier import calibrate
 from service.moods import MOODS
 
+INTERVAL_LEVEL: Final = 0.95
+"""Of the intervals of figures, two-sided."""
+
+_WITH_INTERVAL = ("weighted_f1", "accuracy", "macro_recall")
 _MOOD_CODES = list(range(len(MOODS)))
 _TEMPERATURE_RANGE = (0.05, 20.0)
 
@@ -56,13 +68,27 @@ def summarise(predictions: Predictions, bins: int) -> dict[str, float]:
     """
     truth, predicted = predictions.moods, predictions.predicted
     return {
-        "weighted_f1": float(f1_score(truth, predicted, labels=_MOOD_CODES, average="weighted", zero_division=0)),
+        "weighted_f1": _weighted_f1(predictions),
         "macro_f1": float(f1_score(truth, predicted, labels=_MOOD_CODES, average="macro", zero_division=0)),
         "accuracy": float(accuracy_score(truth, predicted)),
-        "macro_recall": float(recall_score(truth, predicted, labels=_MOOD_CODES, average="macro", zero_division=0)),
+        "macro_recall": _macro_recall(predictions),
         "expected_calibration_error": expected_calibration_error(predictions, bins),
         "images": len(predictions),
     }
+
+
+def _weighted_f1(predictions: Predictions) -> float:
+    """Mean F1 of the moods, weighted by how many images show them."""
+    return float(
+        f1_score(predictions.moods, predictions.predicted, labels=_MOOD_CODES, average="weighted", zero_division=0)
+    )
+
+
+def _macro_recall(predictions: Predictions) -> float:
+    """Mean recall of the moods."""
+    return float(
+        recall_score(predictions.moods, predictions.predicted, labels=_MOOD_CODES, average="macro", zero_division=0)
+    )
 
 
 def by_mood(predictions: Predictions) -> pd.DataFrame:
@@ -71,6 +97,86 @@ def by_mood(predictions: Predictions) -> pd.DataFrame:
         predictions.moods, predictions.predicted, labels=_MOOD_CODES, zero_division=0
     )
     return pd.DataFrame({"mood": MOODS, "precision": precision, "recall": recall, "f1": f1, "support": support})
+
+
+def resampled_confusions(predictions: Predictions, resamples: int, seed: int) -> NDArray[np.int64]:
+    """Confusion matrices of a bootstrap: as many images as there are, drawn with replacement, several times.
+
+    Images with the same true and predicted mood are alike to every figure of a confusion matrix, and the numbers of
+    these 16 kinds in a draw follow a multinomial distribution: no image needs to be drawn.
+
+    Args:
+        predictions: of at least one image.
+        resamples: number of draws.
+        seed: of the draws.
+
+    Returns:
+        int64 (resamples, 4, 4), by true and by predicted mood.
+    """
+    matrix = confusion_matrix(predictions.moods, predictions.predicted, labels=_MOOD_CODES)
+    shares = matrix.ravel() / len(predictions)
+    return np.random.default_rng(seed).multinomial(len(predictions), shares, resamples).reshape(-1, *matrix.shape)
+
+
+def bootstrap_intervals(predictions: Predictions, resamples: int, seed: int) -> dict[str, dict[str, float]]:
+    """Percentile intervals of headline figures: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993,
+    chapter 13.
+
+    Args:
+        predictions: of at least one image.
+        resamples: number of draws.
+        seed: of the draws.
+
+    Returns:
+        `low` and `high` of `weighted_f1_interval`, `accuracy_interval` and `macro_recall_interval`.
+    """
+    confusions = resampled_confusions(predictions, resamples, seed)
+    intervals = {name: _percentiles(FIGURES[name](confusions)) for name in _WITH_INTERVAL}
+    return {f"{name}_interval": {"low": low, "high": high} for name, (low, high) in intervals.items()}
+
+
+def bootstrap_intervals_by_mood(predictions: Predictions, resamples: int, seed: int) -> pd.DataFrame:
+    """The intervals of each mood's recall and F1, from the same draws as `bootstrap_intervals`.
+
+    Returns:
+        One row a mood: `mood`, `recall_low`, `recall_high`, `f1_low`, `f1_high`.
+    """
+    confusions = resampled_confusions(predictions, resamples, seed)
+    rows = [
+        (*_percentiles(recall_of(code)(confusions)), *_percentiles(f1_of(code)(confusions))) for code in _MOOD_CODES
+    ]
+    table = pd.DataFrame(rows, columns=["recall_low", "recall_high", "f1_low", "f1_high"])
+    return table.assign(mood=MOODS)
+
+
+def _percentiles(values: NDArray[np.float64]) -> tuple[float, float]:
+    """The ends of the interval of `INTERVAL_LEVEL` that has equal tails."""
+    tail = (1 - INTERVAL_LEVEL) / 2
+    low, high = np.quantile(values, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def slice_losses(clean: Predictions, sliced: Mapping[str, Predictions]) -> pd.DataFrame:
+    """What each slice costs.
+
+    Args:
+        clean: for the faces as they are.
+        sliced: for the same faces in each slice, by its name.
+
+    Returns:
+        One row a slice: `slice`, `weighted_f1`, `loss` (of weighted F1, to the clean faces), `macro_recall`.
+    """
+    before = _weighted_f1(clean)
+    rows = [
+        {
+            "slice": name,
+            "weighted_f1": _weighted_f1(one),
+            "loss": before - _weighted_f1(one),
+            "macro_recall": _macro_recall(one),
+        }
+        for name, one in sliced.items()
+    ]
+    return pd.DataFrame(rows)
 
 
 def reliability(predictions: Predictions, bins: int) -> pd.DataFrame:

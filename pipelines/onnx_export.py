@@ -13,7 +13,7 @@ INPUT_NAME = "image"
 
 
 def export(model: keras.Model, input_shape: Sequence[int | None], path: Path, output_names: Sequence[str]) -> None:
-    """Write a Keras model as an ONNX file, the same bytes for the same model.
+    """Write a Keras model as an ONNX file. Names and folded constants may differ a little from one export to the next.
 
     Args:
         model: any Keras 3 model with one image input.

@@ -1,17 +1,19 @@
-"""Stage `package`: the registry's champion to the bundle that the service runs.
+"""Stage `package`: the registry's champion to the bundle that the service and phones run.
 
-Loads `models:/mood-estimator@champion`, converts it, proves on real faces that the converted graph says what the
-model says, writes graph, metadata and model card to `bundle/classifier`, and imports the bundle into BentoML's model
-store.
+Loads `models:/mood-estimator@champion`, converts it to ONNX for the service and to LiteRT for phones, proves on real
+faces that the converted graphs say what the model says, writes graphs, metadata and model card to `bundle/classifier`
+and figures of the LiteRT files to `paths.LITERT_REPORT`, and imports the bundle into BentoML's model store.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any, Final
 
-os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ["KERAS_BACKEND"] = "tensorflow"  # the LiteRT converter is TensorFlow's
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
@@ -19,20 +21,27 @@ import mlflow
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines import bento, model_card, onnx_export, paths, registry, tracking
+from pipelines import bento, litert_export, metrics, model_card, onnx_export, paths, registry, tracking
 from pipelines.champion import Champion, ChampionRecord
 from pipelines.evaluate import OUTPUT_NAME, open_classifier
-from pipelines.face_sets import FaceSet
+from pipelines.face_sets import SOURCES, FaceSet
+from pipelines.litert_export import LiteRTClassifier
+from pipelines.metrics import Predictions
 from pipelines.params import read_evaluate
 from pipelines.serving_graph import serving_model
 from service.classifier import GRAPH_FILE, METADATA_FILE, ClassifierMetadata, MoodClassifier, calibrate, normalise
 from service.moods import MOODS
 
 MODEL_CARD_FILE = "MODEL_CARD.md"
+MAX_INT8_LOSS: Final = 0.005
+"""Of weighted F1, int8 against the served graph."""
+
+_LEAST_FACES: Final = 1000  # on fewer, one answer that tips over counts for too much of MAX_INT8_LOSS
+_SEED: Final = 20
 
 
 def load_champion(record: ChampionRecord) -> keras.Model:
-    """The registry's champion as it is served, which must be the one that `models/champion` describes.
+    """The registry's champion as it was trained, which must be the one that `models/champion` describes.
 
     Raises:
         LookupError: the registry has no champion, or another one.
@@ -44,12 +53,11 @@ def load_champion(record: ChampionRecord) -> keras.Model:
             f"The registry has {found}, which is not the model in {paths.CHAMPION}. "
             "Run the stage `register`, which makes them the same: dvc repro --force --single-item register"
         )
-    trained = mlflow.tensorflow.load_model(f"models:/{tracking.REGISTERED_MODEL}@{tracking.CHAMPION_ALIAS}")
-    return serving_model(trained, mirror_averaging=record.mirror_averaging)
+    return mlflow.tensorflow.load_model(f"models:/{tracking.REGISTERED_MODEL}@{tracking.CHAMPION_ALIAS}")
 
 
 def write_classifier(model: keras.Model, record: ChampionRecord, directory: Path) -> None:
-    """Write graph and metadata, as `service.classifier` reads them."""
+    """Write graph and metadata, as `service.classifier` reads them; `model` as it is served."""
     spec = record.input
     onnx_export.export(model, (None, spec.size, spec.size, 1), directory / GRAPH_FILE, [OUTPUT_NAME])
     metadata = ClassifierMetadata(
@@ -58,11 +66,23 @@ def write_classifier(model: keras.Model, record: ChampionRecord, directory: Path
     (directory / METADATA_FILE).write_text(metadata.model_dump_json(indent=2) + "\n")
 
 
+def write_litert(trained: keras.Model, record: ChampionRecord, train: FaceSet, directory: Path) -> None:
+    """Write the files for phones, see `pipelines.litert_export`; `trained` as `load_champion` gives it."""
+    litert_export.export(
+        serving_model(trained, mirror_averaging=False),
+        record.input,
+        litert_export.representative_faces(train, litert_export.REPRESENTATIVE_FACES, _SEED),
+        directory,
+        mirror_averaging=record.mirror_averaging,
+        temperature=record.temperature,
+    )
+
+
 def check(model: keras.Model, directory: Path, champion: Champion, faces: NDArray[np.uint8]) -> float:
     """That the converted graph says what the registry's model says, and what the graph said that was evaluated.
 
     Args:
-        model: see `load_champion`.
+        model: as it is served.
         directory: what `write_classifier` wrote.
         champion: whose figures go into the model card.
         faces: uint8 (n, size, size).
@@ -89,34 +109,104 @@ def check(model: keras.Model, directory: Path, champion: Champion, faces: NDArra
     return differences["the registry's model"]
 
 
+def measure_litert(directory: Path, validation: FaceSet) -> dict[str, Any]:
+    """How near the LiteRT files come to the service.
+
+    Args:
+        directory: what `write_classifier` and `write_litert` wrote.
+        validation: faces, of FER2013 among them.
+
+    Returns:
+        The content of `paths.LITERT_REPORT`: how many faces were compared; of each file its bytes, the largest and the
+        mean difference of a probability to the service's, and the share of the faces with the same mood; of each file
+        and of the service weighted F1 and calibration error on the faces of FER2013, by the labels that models are
+        trained on.
+    """
+    service = MoodClassifier(directory)
+    served, spec = service.predict(validation.pixels), service.metadata.input
+    fer2013 = validation.source == SOURCES.index("fer2013")
+    moods, bins = validation.soft_labels.argmax(axis=1).astype(np.int8), read_evaluate().calibration_bins
+
+    def figures(file: str, answers: NDArray[np.floating[Any]]) -> dict[str, float | int]:
+        summary = metrics.summarise(Predictions(moods[fer2013], answers[fer2013].astype(np.float64)), bins)
+        validated = {name: summary[name] for name in ("weighted_f1", "expected_calibration_error")}
+        return {"bytes": (directory / file).stat().st_size, **validated}
+
+    report: dict[str, Any] = {
+        "faces": len(validation),
+        "faces_of_fer2013": int(fer2013.sum()),
+        "served": figures(GRAPH_FILE, served),
+    }
+    for name, file in (("float32", litert_export.FLOAT_FILE), ("int8", litert_export.INT8_FILE)):
+        answers = LiteRTClassifier(directory / file, spec).predict(validation.pixels)
+        report[name] = {
+            **figures(file, answers),
+            "largest_difference": float(np.abs(answers - served).max()),
+            "mean_difference": float(np.abs(answers - served).mean()),
+            "same_mood": float((answers.argmax(axis=1) == served.argmax(axis=1)).mean()),
+        }
+    return report
+
+
+def check_litert(report: dict[str, Any], max_difference: float) -> None:
+    """That the LiteRT files say what the service says.
+
+    Args:
+        report: see `measure_litert`.
+        max_difference: of a probability, in float32.
+
+    Raises:
+        RuntimeError: in float32 a probability differs by more than `max_difference`, or int8 loses more than
+            `MAX_INT8_LOSS` of weighted F1. The latter is asked of 1,000 faces and more.
+    """
+    difference = report["float32"]["largest_difference"]
+    if not difference <= max_difference:
+        raise RuntimeError(f"{litert_export.FLOAT_FILE} differs from the service by {difference:.2g} in a probability")
+    loss = report["served"]["weighted_f1"] - report["int8"]["weighted_f1"]
+    if report["faces_of_fer2013"] >= _LEAST_FACES and not loss <= MAX_INT8_LOSS:
+        raise RuntimeError(
+            f"{litert_export.INT8_FILE} loses {loss:.4f} of weighted F1, {MAX_INT8_LOSS} are allowed. Look at the "
+            "ranges of the activations, or measure them on more faces (litert_export.REPRESENTATIVE_FACES)."
+        )
+
+
 def main() -> None:
     """Package the champion.
 
     Raises:
         FileNotFoundError: there is no champion yet.
-        RuntimeError: the converted graph does not say what it should; see `check`.
+        RuntimeError: a converted graph does not say what it should; see `check` and `check_litert`.
     """
     champion = Champion.read()
     if champion is None:
         raise FileNotFoundError(f"There is no champion in {paths.CHAMPION}: run the stage `register` (`dvc repro`).")
     tracking.connect()
-    model = load_champion(champion.record)
+    record = champion.record
+    trained = load_champion(record)
+    model = serving_model(trained, mirror_averaging=record.mirror_averaging)
+    train, validation = (FaceSet.load(paths.FACES / f"{split}.npz") for split in ("train", "validation"))
 
     # Written beside the released bundle and renamed, so that a failure leaves that one as it was.
     target = paths.BUNDLE / "classifier"
     partial = target.with_name("classifier.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    write_classifier(model, champion.record, partial)
-    validation = FaceSet.load(paths.FACES / "validation.npz")
+    write_classifier(model, record, partial)
     difference = check(model, partial, champion, validation.pixels)
+    write_litert(trained, record, train, partial)
+    report = metrics.rounded(measure_litert(partial, validation))
+    check_litert(report, read_evaluate().max_parity_difference)
+    paths.LITERT_REPORT.parent.mkdir(parents=True, exist_ok=True)
+    paths.LITERT_REPORT.write_text(json.dumps(report, indent=2) + "\n")
+    model_card.write_pictures(champion, partial)
     (partial / MODEL_CARD_FILE).write_text(model_card.render(champion))
     shutil.rmtree(target, ignore_errors=True)
     partial.rename(target)
     tag = bento.import_bundle(paths.BUNDLE)
     print(
-        f"{champion.record.architecture} version {champion.record.version} is in {target} and in BentoML's store as "
-        f"{tag}; largest difference to the Keras model on {len(validation):,} faces: {difference:.1e}"
+        f"{record.architecture} version {record.version} is in {target} and in BentoML's store as "
+        f"{tag}; largest difference to the Keras model on {len(validation):,} faces: {difference:.1e}\n"
+        f"LiteRT: {json.dumps(report, indent=2)}"
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -75,6 +75,7 @@ class AugmentationParams(_Section):
     zoom: Share
     brightness: Share
     contrast: Share
+    corrupted: Share
 
 
 class PlateauParams(_Section):
@@ -85,16 +86,89 @@ class PlateauParams(_Section):
     min_learning_rate: float = Field(ge=0)
 
 
+class HeadParams(_Section):
+    """Weights of the losses of the auxiliary heads; a head of weight 0 is not built. See `pipelines.architectures`.
+
+    Attributes:
+        emotions: of the head that fits the shares of FER+'s nine emotions; with it the mood is their sum.
+        original: of the head that fits the mood by the dataset's original label.
+    """
+
+    emotions: float = Field(default=0.0, ge=0)
+    original: float = Field(default=0.0, ge=0)
+
+
 class TrainParams(_Section):
-    """The recipe that all architectures are trained by."""
+    """A recipe that architectures are trained by.
+
+    Attributes:
+        epochs: at most where it stops early, else exactly.
+        batch_size: faces a step.
+        optimizer: `adam` with an L2 penalty on kernels, or `adamw` with decoupled decay of them.
+        learning_rate: where the schedule starts, or its peak.
+        weight_decay: of the penalty or of the decay.
+        schedule: `plateau` lowers the rate where the validation loss stops falling; `one_cycle` warms up and then
+            follows a cosine down to nothing.
+        reduce_on_plateau: of the schedule `plateau`.
+        warm_up: share of the steps, of the schedule `one_cycle`.
+        early_stopping_patience: epochs without a better validation loss; None trains to the end.
+        photo_balance: exponent by which photos of scarce moods count more: a photo weighs the inverse of its mood's
+            share among the photos, to this power, scaled to a mean of 1. 0 weighs all alike.
+        heads: auxiliary heads.
+        teacher_weight: share of the teacher's answer in the target, the rest being the label's; 0 needs no teacher.
+        augmentation: random changes of the faces.
+        seed: of weights, order and augmentation.
+    """
 
     epochs: int = Field(ge=1)
     batch_size: int = Field(ge=1)
+    optimizer: Literal["adam", "adamw"] = "adam"
     learning_rate: float = Field(gt=0)
-    weight_decay_l2: float = Field(ge=0)
-    reduce_on_plateau: PlateauParams
-    early_stopping_patience: int = Field(ge=1)
+    weight_decay: float = Field(ge=0)
+    schedule: Literal["plateau", "one_cycle"] = "plateau"
+    reduce_on_plateau: PlateauParams | None = None
+    warm_up: Share = 0.0
+    early_stopping_patience: int | None = Field(default=None, ge=1)
+    photo_balance: float = Field(default=0.0, ge=0, le=1)
+    heads: HeadParams = HeadParams()
+    teacher_weight: float = Field(default=0.0, ge=0, le=1)
     augmentation: AugmentationParams
+    seed: int
+
+    @model_validator(mode="after")
+    def _the_schedule_has_its_settings(self) -> TrainParams:
+        if (self.schedule == "plateau") != (self.reduce_on_plateau is not None):
+            raise ValueError("reduce_on_plateau belongs to the schedule `plateau`, and to no other")
+        return self
+
+
+class ArchitectureParams(_Section):
+    """One architecture of the section `architectures`.
+
+    Attributes:
+        recipe: by which it is trained, a key of the section `train`.
+        network: a key of `pipelines.architectures.NETWORKS`.
+        hyper_parameters: of that network.
+    """
+
+    recipe: str
+    network: str
+    hyper_parameters: dict[str, Any] = {}
+
+
+class TeacherParams(_Section):
+    """The teacher, and how it answers for its pupil; see `pipelines.teach`.
+
+    Attributes:
+        members: architectures with the heads `emotions` and `original`, whose mean answer is the teacher's.
+        pupil: the recipe that learns from it, by whose augmentation the views are made.
+        views: of each training face that it answers for, each augmented anew.
+        seed: of the augmentation.
+    """
+
+    members: tuple[str, ...] = Field(min_length=1)
+    pupil: str
+    views: int = Field(ge=1)
     seed: int
 
 
@@ -107,12 +181,16 @@ class EvaluateParams(_Section):
             that they make.
         latency_runs: how often a single face is classified for the median and the 99th percentile of the time.
         max_parity_difference: largest difference of a probability between the Keras model and the served graph.
+        bootstrap_resamples: of the test images, for the intervals of the figures.
+        seed: of the resamples, and of what chance decides in the slices (`pipelines.slices`).
     """
 
     calibration_bins: int = Field(ge=1)
     temperature_labels: Literal["soft", "mood"]
     latency_runs: int = Field(ge=1)
     max_parity_difference: float = Field(gt=0)
+    bootstrap_resamples: int = Field(ge=100)
+    seed: int
 
 
 class GateParams(_Section):
@@ -123,13 +201,30 @@ class GateParams(_Section):
             set that decides is a test set no longer.
         max_bytes: of the served graph.
         max_latency_ms: median time for one face on one thread.
-        min_improvement: by how much a challenger must beat the champion; with 0 any improvement will do.
+        confidence: of the two-sided intervals of differences.
+        resamples: of the bootstrap that they come from.
+        min_improvement: what the interval of the metric's difference must lie above.
+        max_slice_loss: how much weighted F1 a challenger may lose on a slice of the validation faces, or on photos.
+        max_mood_loss: how much F1 it may lose on a mood of the validation faces, or recall on a mood of the photos.
+        min_mood_photos: validation photos of a mood that are needed to compare on them.
+        seed: of the bootstrap.
     """
 
-    metric: str = Field(pattern=r"^validation\.")
+    metric: Literal[
+        "validation.ferplus.weighted_f1",
+        "validation.ferplus.macro_f1",
+        "validation.ferplus.accuracy",
+        "validation.ferplus.macro_recall",
+    ]
     max_bytes: int = Field(gt=0)
     max_latency_ms: float = Field(gt=0)
+    confidence: float = Field(gt=0, lt=1)
+    resamples: int = Field(ge=100)
     min_improvement: float = Field(ge=0)
+    max_slice_loss: Share
+    max_mood_loss: Share
+    min_mood_photos: int = Field(ge=1)
+    seed: int
 
 
 class ServingParams(_Section):
@@ -155,9 +250,18 @@ def read_prepare(path: Path = PARAMS) -> PrepareParams:
     return PrepareParams.model_validate(read_section("prepare", path))
 
 
-def read_train(path: Path = PARAMS) -> TrainParams:
-    """The section `train`."""
-    return TrainParams.model_validate(read_section("train", path))
+def read_train(recipe: str, path: Path = PARAMS) -> TrainParams:
+    """One recipe of the section `train`.
+
+    Raises:
+        KeyError: the section does not name it.
+    """
+    return TrainParams.model_validate(_entry("train", recipe, path))
+
+
+def read_teacher(path: Path = PARAMS) -> TeacherParams:
+    """The section `teacher`."""
+    return TeacherParams.model_validate(read_section("teacher", path))
 
 
 def read_evaluate(path: Path = PARAMS) -> EvaluateParams:
@@ -180,13 +284,22 @@ def read_input(path: Path = PARAMS) -> InputSpec:
     return InputSpec.model_validate(read_section("input", path))
 
 
-def read_architecture(name: str, path: Path = PARAMS) -> dict:
-    """Hyper-parameters of one architecture.
+def read_architecture(name: str, path: Path = PARAMS) -> ArchitectureParams:
+    """One architecture of the section `architectures`.
 
     Raises:
-        KeyError: the section `architectures` does not name it.
+        KeyError: the section does not name it.
     """
-    architectures = read_section("architectures", path)
-    if name not in architectures:
-        raise KeyError(f"{path} names no architecture {name!r}; it names {', '.join(architectures)}")
-    return architectures[name] or {}
+    return ArchitectureParams.model_validate(_entry("architectures", name, path))
+
+
+def _entry(section: str, name: str, path: Path) -> dict:
+    """A named entry of a section.
+
+    Raises:
+        KeyError: the section does not name it.
+    """
+    entries = read_section(section, path)
+    if name not in entries:
+        raise KeyError(f"{path} names no {name!r} in the section {section!r}; it names {', '.join(entries)}")
+    return entries[name]

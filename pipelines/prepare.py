@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
 from pipelines import near_duplicates, paths
-from pipelines.dataset import USAGES, VOTE_COLUMNS
+from pipelines.dataset import EMOTIONS, USAGES, VOTE_COLUMNS
 from pipelines.detect import iterate_images
 from pipelines.face_sets import SOURCES, SPLITS, FaceSet
-from pipelines.labels import moods_of, one_hot, soft_labels
+from pipelines.labels import emotion_shares, moods_of, one_hot, soft_labels
 from pipelines.params import PhotoSplits, PrepareParams, read_input, read_prepare
 from service import faces, images
 from service.classifier import InputSpec
@@ -51,12 +51,14 @@ def load_fer2013(path: Path, params: PrepareParams, spec: InputSpec) -> tuple[Fa
             for data in iterate_images(path)
         ]
     )
-    emotions = [name.removeprefix("votes_") for name in VOTE_COLUMNS]
-    ferplus = soft_labels(table[list(VOTE_COLUMNS)].to_numpy(), emotions, params)
+    names = [name.removeprefix("votes_") for name in VOTE_COLUMNS]
+    votes = table[list(VOTE_COLUMNS)].to_numpy()
+    ferplus = soft_labels(votes, names, params)
     original = np.array([params.mood_of(emotion) for emotion in table["emotion"]], dtype=np.int8)
     face_set = FaceSet(
         pixels=pixels,
         soft_labels=ferplus if params.label_source == "ferplus" else one_hot(original),
+        emotions=emotion_shares(votes[:, [names.index(emotion) for emotion in EMOTIONS]], params.min_votes),
         ferplus_mood=moods_of(ferplus),
         original_mood=original,
         source=np.full(len(table), SOURCES.index("fer2013"), np.uint8),
@@ -100,6 +102,7 @@ def load_photos(
     face_set = FaceSet(
         pixels=np.stack(pixels),
         soft_labels=one_hot(mood),
+        emotions=np.array([[emotion == label for emotion in EMOTIONS] for label in table["emotion"][rows]], np.float32),
         ferplus_mood=mood,
         original_mood=mood,
         source=np.full(len(rows), SOURCES.index("photos"), np.uint8),

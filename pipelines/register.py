@@ -1,19 +1,19 @@
 """Stage `register`: the best candidate against the champion.
 
-The gate (`pipelines.gate`, section `gate` of `params.yaml`) looks at validation figures, size and latency. The
-challenger becomes a version of the registered model, with the decision written to it; the alias `champion` moves only
-where the gate says so. `models/champion` is git's copy of the champion: a registry that has never seen it, as that of
-a fresh clone, adopts it before any challenger is compared.
+The gate (`pipelines.gate`, section `gate` of `params.yaml`) looks at validation answers, size and latency. The
+challenger becomes a version of the registered model, with the decision and its evidence written to it and to its run;
+the alias `champion` moves only where the gate says so. `models/champion` is git's copy of the champion: a registry that
+has never seen it, as that of a fresh clone, adopts it before any challenger is compared.
 """
 
 from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import mlflow
 import numpy as np
@@ -22,17 +22,23 @@ from mlflow.entities.model_registry import ModelVersion
 from rich.console import Console
 from rich.table import Column, Table
 
-from pipelines import evaluate, gate, metrics, paths, registry, runs, tracking
-from pipelines.candidates import Candidate
+from pipelines import decision_report, evaluate, gate, paths, registry, runs, tracking
+from pipelines.answers import ValidationAnswers
+from pipelines.candidates import VALIDATION_FILE, Candidate, sha256
 from pipelines.champion import Champion, ChampionRecord
 from pipelines.face_sets import FaceSet
 from pipelines.gate import Contender, Decision
 from pipelines.params import GateParams, read_evaluate, read_gate, read_section
+from pipelines.slices import SLICES
 from service import faces
 from service.classifier import GRAPH_FILE
 
 DECISION_FILE: Final = "decision.json"
+DECISION_REPORT: Final = "decision.md"
 COMPARISON_FILE: Final = "comparison.csv"
+VALIDATION_FACES: Final = paths.FACES / "validation.npz"
+GATE_ARTIFACTS: Final = "gate"
+"""Folder of a challenger's run that holds the two decision files."""
 
 
 def current_champion(params: GateParams) -> Champion | None:
@@ -53,12 +59,10 @@ def current_champion(params: GateParams) -> Champion | None:
         return released
     with tempfile.TemporaryDirectory() as directory:
         reigning = fetch(version, Path(directory))
-        if released is not None and registry.find_version(released.record.digest) is None:
-            record = released.record
-            challenger = gate.contender(record.architecture, record.digest, record.metrics, params)
-            if gate.decide([challenger], contend(reigning, [released.candidate], params), params).promoted:
-                adopt(released)
-                return released
+        unknown = released is not None and registry.find_version(released.record.digest) is None
+        if released is not None and unknown and judge([released.candidate], reigning, params).promoted:
+            adopt(released)
+            return released
         return reigning.write()
 
 
@@ -73,6 +77,8 @@ def adopt(champion: Champion) -> ModelVersion:
         {"architecture": record.architecture, "decision": "adopted from git", "released_as_version": record.version},
     )
     registry.crown(version)
+    if record.decision is not None:
+        log_decision(run_id, record.decision)
     return version
 
 
@@ -85,10 +91,12 @@ def fetch(version: ModelVersion, directory: Path) -> Champion:
     if not version.run_id:
         raise LookupError(f"version {version.version} of {version.name} has no run: give the alias to one that has")
     candidate = runs.download_candidate(version.run_id, directory)
-    return describe(candidate, version, version.run_id, version.description or "")
+    return describe(candidate, version, version.run_id, version.description or "", logged_decision(version.run_id))
 
 
-def describe(candidate: Candidate, version: ModelVersion, run_id: str, reason: str) -> Champion:
+def describe(
+    candidate: Candidate, version: ModelVersion, run_id: str, reason: str, decision: dict[str, Any] | None
+) -> Champion:
     """A candidate as the champion.
 
     Args:
@@ -96,6 +104,7 @@ def describe(candidate: Candidate, version: ModelVersion, run_id: str, reason: s
         version: of it in the registry.
         run_id: of it in this store.
         reason: why it is the champion.
+        decision: the gate's, as a dictionary; None where it is not known.
     """
     record = ChampionRecord(
         architecture=candidate.architecture,
@@ -103,6 +112,7 @@ def describe(candidate: Candidate, version: ModelVersion, run_id: str, reason: s
         digest=candidate.digest,
         run_id=candidate.run_id,
         reason=reason,
+        decision=decision,
         temperature=candidate.metrics["temperature"],
         input=candidate.input,
         mirror_averaging=candidate.mirror_averaging,
@@ -113,39 +123,77 @@ def describe(candidate: Candidate, version: ModelVersion, run_id: str, reason: s
     return Champion(record, candidate)
 
 
-def contend(champion: Champion, candidates: Sequence[Candidate], params: GateParams) -> Contender:
-    """The champion as the gate sees it, with a score on the images that the candidates were scored on.
-
-    Where the data have changed since it was measured, and it is not among the candidates, it is measured again.
+def judge(candidates: Sequence[Candidate], champion: Champion | None, params: GateParams) -> Decision:
+    """What the gate says of the candidates.
 
     Args:
+        candidates: at least one, measured on the same validation faces.
         champion: who holds the place.
-        candidates: at least one.
         params: the rule.
     """
-    record = champion.record
-    own = [candidate for candidate in candidates if candidate.digest == record.digest]
-    contender = gate.contender(record.architecture, record.digest, own[0].metrics if own else record.metrics, params)
-    if own or record.validation_faces == candidates[0].validation_faces:
-        return contender
-    measured = metrics.rounded({"validation": measure_validation(champion)})
-    return replace(contender, score=gate.figure(measured, params.metric))
+    contenders = {one.digest: contender(one, params) for one in candidates}
+    if champion is None:
+        return gate.decide(list(contenders.values()), None, params, {})
+    # The champion may be among the candidates, with figures of today.
+    own = next((one for one in candidates if one.digest == champion.record.digest), champion.candidate)
+    reigning, challenger = contender(own, params), gate.best_inside(list(contenders.values()), params)
+    answers: dict[str, ValidationAnswers] = {}
+    if challenger is not None and challenger.digest != reigning.digest:
+        answers = comparable_answers(next(one for one in candidates if one.digest == challenger.digest), own)
+        reigning = replace(reigning, score=gate.score(answers[reigning.digest], params))
+    return gate.decide(list(contenders.values()), reigning, params, answers)
 
 
-def measure_validation(champion: Champion) -> dict[str, dict[str, float]]:
-    """The champion's figures on today's validation faces, which may have been cut for another input size."""
-    record, validation = champion.record, FaceSet.load(paths.FACES / "validation.npz")
-    classifier = evaluate.open_classifier(
-        champion.candidate.model / GRAPH_FILE, record.architecture, record.input, record.temperature
-    )
-    fitting = replace(
-        validation, pixels=np.stack([faces.resize(face, record.input.size) for face in validation.pixels])
-    )
-    bins = read_evaluate().calibration_bins
+def contender(candidate: Candidate, params: GateParams) -> Contender:
+    """A candidate as the gate sees it."""
+    return gate.contender(candidate.architecture, candidate.digest, candidate.metrics, params)
+
+
+def comparable_answers(challenger: Candidate, champion: Candidate) -> dict[str, ValidationAnswers]:
+    """Both models' answers to the same images, by digest.
+
+    Those that `evaluate` recorded, where they are to the same validation faces and slices. Else, because the data have
+    changed since or the champion was released before answers were kept, whoever was not measured on today's is
+    measured now.
+
+    Raises:
+        FileNotFoundError: that needs today's validation faces, and they are not there.
+    """
+    models = (challenger, champion)
+    recorded = {one.digest: recorded_answers(one) for one in models}
+    found = {digest: answers for digest, answers in recorded.items() if answers is not None}
+    same_faces = challenger.validation_faces == champion.validation_faces
+    if (
+        same_faces
+        and len({frozenset(answers.slices) for answers in found.values()}) == 1
+        and len(found) == len(recorded)
+    ):
+        return found
+    if not VALIDATION_FACES.exists():
+        raise FileNotFoundError(f"{VALIDATION_FACES} does not exist: run the stage `prepare` (`dvc repro`)")
+    today = sha256(VALIDATION_FACES)
     return {
-        name: metrics.summarise(predictions, bins)
-        for name, predictions in evaluate.predict_validation(classifier, fitting).items()
+        one.digest: found[one.digest]
+        if one.validation_faces == today and one.digest in found and set(found[one.digest].slices) == set(SLICES)
+        else measure_answers(one)
+        for one in models
     }
+
+
+def recorded_answers(candidate: Candidate) -> ValidationAnswers | None:
+    """The answers that `evaluate` wrote; None for a model that was measured before it did."""
+    path = candidate.evaluation / VALIDATION_FILE
+    return ValidationAnswers.load(path) if path.exists() else None
+
+
+def measure_answers(candidate: Candidate) -> ValidationAnswers:
+    """A model's answers to today's validation faces, which may have been cut for another input size."""
+    validation = FaceSet.load(VALIDATION_FACES)
+    classifier = evaluate.open_classifier(
+        candidate.model / GRAPH_FILE, candidate.architecture, candidate.input, candidate.metrics["temperature"]
+    )
+    pixels = np.stack([faces.resize(face, candidate.input.size) for face in validation.pixels])
+    return evaluate.answer_validation(classifier, replace(validation, pixels=pixels), read_evaluate().seed)
 
 
 def record_challenger(candidate: Candidate, challenger: Contender, decision: Decision) -> None:
@@ -165,11 +213,45 @@ def record_challenger(candidate: Candidate, challenger: Contender, decision: Dec
             "architecture": candidate.architecture,
             "decision": "promoted" if decision.promoted else "refused",
             **{f"gate.{key}": value for key, value in asdict(challenger).items() if key != "digest"},
+            **evidence_tags(decision),
         },
     )
+    written = asdict(decision)
+    log_decision(run_id, written)
     if decision.promoted:
         registry.crown(version)
-        describe(candidate, version, run_id, decision.reason).write()
+        describe(candidate, version, run_id, decision.reason, written).write()
+
+
+def evidence_tags(decision: Decision) -> dict[str, str]:
+    """The evidence in a few words, for the registry's page; all of it is in the run. Empty where there is none."""
+    evidence = decision.evidence
+    if evidence is None:
+        return {}
+    metric = evidence.metric
+    # The part that came nearest to tripping the gate, by what is left of its margin.
+    narrowest = min(evidence.parts, key=lambda part: part.difference + part.margin)
+    return {
+        "gate.champion": decision.champion.name if decision.champion else "",
+        "gate.difference": f"{metric.difference:+.4f}",
+        "gate.interval": f"{metric.low:+.4f} to {metric.high:+.4f}",
+        "gate.worse_on": ", ".join(part.subject for part in evidence.parts if not part.holds) or "nothing",
+        "gate.narrowest": f"{narrowest.subject}: {narrowest.figure} {narrowest.difference:+.4f}",
+    }
+
+
+def log_decision(run_id: str, decision: Mapping[str, Any]) -> None:
+    """Write a decision, as a dictionary, to a run: for programs and for people."""
+    client = mlflow.MlflowClient()
+    client.log_dict(run_id, dict(decision), f"{GATE_ARTIFACTS}/{DECISION_FILE}")
+    client.log_text(run_id, decision_report.render(decision), f"{GATE_ARTIFACTS}/{DECISION_REPORT}")
+
+
+def logged_decision(run_id: str) -> dict[str, Any] | None:
+    """What `log_decision` wrote to a run; None where it wrote nothing."""
+    artifacts = {item.path for item in mlflow.MlflowClient().list_artifacts(run_id, GATE_ARTIFACTS)}
+    path = f"{GATE_ARTIFACTS}/{DECISION_FILE}"
+    return mlflow.artifacts.load_dict(f"runs:/{run_id}/{path}") if path in artifacts else None
 
 
 def comparison(candidates: Sequence[Candidate]) -> pd.DataFrame:
@@ -182,7 +264,7 @@ def show(candidates: Sequence[Candidate], decision: Decision, params: GateParams
     """Print the candidates side by side, and the decision."""
     table = Table("candidate", Column(params.metric, overflow="fold"), "bytes", "ms a face", "bounds")
     for candidate in candidates:
-        seen = gate.contender(candidate.architecture, candidate.digest, candidate.metrics, params)
+        seen = contender(candidate, params)
         bounds = "; ".join(decision.out_of_bounds.get(seen.name, ["inside"]))
         table.add_row(seen.name, f"{seen.score:.4f}", f"{seen.size_bytes:,}", f"{seen.latency_ms:.3g}", bounds)
     console = Console()
@@ -196,11 +278,7 @@ def main() -> None:
     candidates = [Candidate.of(architecture) for architecture in read_section("architectures")]
     tracking.connect()
     champion = current_champion(params)
-    decision = gate.decide(
-        [gate.contender(one.architecture, one.digest, one.metrics, params) for one in candidates],
-        None if champion is None else contend(champion, candidates, params),
-        params,
-    )
+    decision = judge(candidates, champion, params)
     challenger = decision.challenger
     if challenger is not None and (champion is None or challenger.digest != champion.record.digest):
         candidate = next(one for one in candidates if one.digest == challenger.digest)
@@ -208,7 +286,9 @@ def main() -> None:
     show(candidates, decision, params)
 
     paths.REGISTRATION.mkdir(parents=True, exist_ok=True)
-    (paths.REGISTRATION / DECISION_FILE).write_text(json.dumps(asdict(decision), indent=2) + "\n")
+    written = asdict(decision)
+    (paths.REGISTRATION / DECISION_FILE).write_text(json.dumps(written, indent=2) + "\n")
+    (paths.REGISTRATION / DECISION_REPORT).write_text(decision_report.render(written))
     comparison(candidates).to_csv(paths.REGISTRATION / COMPARISON_FILE, lineterminator="\n")
 
 

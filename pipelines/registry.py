@@ -1,7 +1,7 @@
 """Versions of the registered model, and which of them is the champion, in whatever registry MLflow is pointed at.
 
-A version carries the digest of its graph as a tag. By that the same model is recognised, in whatever run it was
-trained or restored, so that registering it twice makes one version.
+A version carries the digest of its model (`pipelines.candidates.identity`) as a tag. By that the same model is
+recognised, in whatever run it was trained or restored, so that registering it twice makes one version.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from mlflow.entities.model_registry import ModelVersion
 
 from pipelines.tracking import CHAMPION_ALIAS, REGISTERED_MODEL, logged_model_id
 
-DIGEST_TAG: Final = "graph_sha256"
+DIGEST_TAG: Final = "model_digest"
 
 _ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # no such model; no such alias
 
@@ -30,7 +30,7 @@ def champion_version() -> ModelVersion | None:
 
 
 def find_version(digest: str) -> ModelVersion | None:
-    """The version of a model by the digest of its graph; None where the registry has never seen it."""
+    """The version of a model by its digest; None where the registry has never seen it."""
     versions = mlflow.MlflowClient().search_model_versions(f"name = '{REGISTERED_MODEL}'")
     return next((version for version in versions if version.tags.get(DIGEST_TAG) == digest), None)
 
@@ -39,7 +39,7 @@ def ensure_version(digest: str, run_id: str) -> ModelVersion:
     """The version of a model, created where the registry has never seen the model.
 
     Args:
-        digest: of its graph.
+        digest: see `pipelines.candidates.identity`.
         run_id: the run in this store that logged the model.
 
     Raises:

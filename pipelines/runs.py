@@ -20,12 +20,14 @@ from mlflow.models import infer_signature
 
 from pipelines import paths, tracking
 from pipelines.candidates import MODEL_FILES, MOODS_FILE, Candidate
-from pipelines.train import HISTORY_FILE, MODEL_FILE, SUMMARY_FILE, Job
+from pipelines.params import ArchitectureParams, TrainParams
+from pipelines.train import HISTORY_FILE, MODEL_FILE, SUMMARY_FILE, Job, emotion_moods
+from service.classifier import InputSpec
 
 CANDIDATE_ARTIFACTS: Final = "candidate"
 EVALUATION_ARTIFACTS: Final = "evaluation"
 
-_EVALUATED: Final = "evaluated_graph_sha256"
+_EVALUATED: Final = "evaluated_model_digest"
 
 
 def training_parameters(architecture: str) -> dict[str, Any]:
@@ -36,14 +38,9 @@ def training_parameters(architecture: str) -> dict[str, Any]:
     locked = tracking.locked_params(f"train@{architecture}")
     if not locked:
         return Job.read(architecture).parameters()
-    return tracking.flatten(
-        {
-            "architecture": architecture,
-            **(locked[f"architectures.{architecture}"] or {}),
-            **locked["train"],
-            "input": locked["input"],
-        }
-    )
+    declared = ArchitectureParams.model_validate(locked[f"architectures.{architecture}"])
+    recipe = TrainParams.model_validate(locked[f"train.{declared.recipe}"])
+    return Job(architecture, declared, recipe, InputSpec.model_validate(locked["input"]), emotion_moods()).parameters()
 
 
 def ensure_training_run(model: Path, parameters: Mapping[str, Any] | None = None) -> str:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from sklearn.metrics import f1_score
 
-from pipelines import metrics
+from pipelines import litert_export, metrics
 from pipelines.champion import Champion
 from pipelines.evaluate import predict_tests
+from pipelines.face_sets import FaceSet
+from pipelines.litert_export import LiteRTClassifier
 from pipelines.params import read_evaluate, read_input, read_prepare
 from pipelines.prepare import load_fer2013
-from service.classifier import METADATA_FILE
+from service.classifier import METADATA_FILE, MoodClassifier
 from service.estimator import MoodEstimator
 from tests.conftest import ROOT
 
@@ -53,3 +57,36 @@ def test_recomputing_the_test_metrics_from_the_bundle_gives_the_committed_figure
         # Another processor may round a probability, and so a face on the brink, otherwise: one in a thousand.
         assert summary == pytest.approx({key: committed[name][key] for key in summary}, abs=1e-3), name
     assert coverage == pytest.approx(committed["photos"]["coverage"], abs=1e-3)
+
+
+@pytest.fixture(scope="module")
+def fer2013_test(photos: Path) -> FaceSet:
+    """FER2013's test faces, cut anew."""
+    faces, splits = load_fer2013(photos.with_name("fer2013.parquet"), read_prepare(), read_input())
+    return faces.select(splits == "test")
+
+
+def test_the_files_for_phones_are_small_and_name_the_moods_as_the_service_does() -> None:
+    classifier = BUNDLE / "classifier"
+    assert (classifier / litert_export.FLOAT_FILE).stat().st_size < 1_000_000
+    assert (classifier / litert_export.INT8_FILE).stat().st_size < 300_000
+    moods = json.loads((classifier / METADATA_FILE).read_text())["moods"]
+    assert (classifier / litert_export.LABELS_FILE).read_text().splitlines() == moods
+
+
+def test_a_phone_answers_a_thousand_faces_as_the_service_does(fer2013_test: FaceSet) -> None:
+    service = MoodClassifier(BUNDLE / "classifier")
+    phone = LiteRTClassifier(BUNDLE / "classifier" / litert_export.FLOAT_FILE, service.metadata.input)
+    pixels = fer2013_test.pixels[:1000]
+    assert len(pixels) == 1000
+    assert np.abs(phone.predict(pixels) - service.predict(pixels)).max() <= 1e-4
+
+
+def test_in_int8_a_phone_loses_at_most_half_a_point_on_the_test(fer2013_test: FaceSet) -> None:
+    service = MoodClassifier(BUNDLE / "classifier")
+    phone = LiteRTClassifier(BUNDLE / "classifier" / litert_export.INT8_FILE, service.metadata.input)
+    served, answered = (
+        f1_score(fer2013_test.ferplus_mood, answer(fer2013_test.pixels).argmax(axis=1), average="weighted")
+        for answer in (service.predict, phone.predict)
+    )
+    assert answered >= served - 0.005

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import keras
 import mlflow
 import numpy as np
 import pandas as pd
@@ -15,27 +16,49 @@ import pytest
 from numpy.typing import NDArray
 
 from pipelines import evaluate, onnx_export, runs, tracking
+from pipelines.answers import ValidationAnswers
+from pipelines.dataset import EMOTIONS
 from pipelines.face_sets import FaceSet
-from pipelines.params import read_input, read_prepare
+from pipelines.params import read_evaluate, read_input, read_prepare
+from pipelines.serving_graph import serving_model
+from pipelines.slices import SLICES
 from service.moods import MOODS
 from tests.conftest import ROOT
 from tests.pipelines import toys
 from tests.pipelines.conftest import enter
 
+TESTS = ["ferplus", "original", "photos"]
 PHOTOS = 24
 WRONG_ORIGINALS = 5
 TEST_FACES = 40
 
 
+def headed_model() -> keras.Model:
+    """The brightness model with two more heads; that for original labels takes the brightest mood for the darkest, the
+    next for the next, and so on."""
+    inputs = keras.Input((toys.SIZE, toys.SIZE, 1), name="image")
+    brightness = keras.layers.GlobalAveragePooling2D(name="brightness")(inputs)
+    heads = {
+        name: keras.layers.Dense(count, activation="softmax", name=f"{name}_head")(brightness)
+        for name, count in {"mood": len(MOODS), "emotions": len(EMOTIONS), "original": len(MOODS)}.items()
+    }
+    model = keras.Model(inputs, heads, name="headed")
+    kernel, bias = toys.brightness_model().get_weights()
+    model.get_layer("mood_head").set_weights([kernel, bias])
+    model.get_layer("original_head").set_weights([kernel[:, ::-1], bias[::-1]])
+    return model
+
+
 @pytest.fixture(scope="module")
 def evaluated(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, astronaut: NDArray[np.uint8]) -> Path:
-    """A directory in which the stage has run for the architecture `toy`; every third photo shows nobody."""
+    """A directory in which the stage has run for `toy` and for `headed`; every third photo shows nobody."""
     directory = tmp_path_factory.mktemp("evaluated")
     shutil.copy(empty_store, directory)
     with pytest.MonkeyPatch.context() as monkeypatch:
         enter(directory, monkeypatch)
-        toys.write_params(directory, ["toy"])
+        toys.write_params(directory, ["toy", "headed"])
         toys.write_model(Path("models/toy"), "toy", toys.brightness_model(), run_id="made elsewhere")
+        toys.write_model(Path("models/headed"), "headed", headed_model(), run_id="made elsewhere too")
         Path("faces").mkdir()
         parts = [toys.faces(TEST_FACES, wrong_originals=WRONG_ORIGINALS), toys.faces(8, source="photos")]
         FaceSet.concatenate(parts).save(Path("faces/test.npz"))
@@ -49,6 +72,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, astro
         )
         Path("bundle").symlink_to(ROOT / "bundle")
         evaluate.main("toy")
+        evaluate.main("headed")
     return directory
 
 
@@ -59,8 +83,8 @@ def inside(evaluated: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return evaluated
 
 
-def figures(directory: Path) -> dict[str, Any]:
-    return json.loads((directory / "reports/evaluate/toy/metrics.json").read_text())
+def figures(directory: Path, architecture: str = "toy") -> dict[str, Any]:
+    return json.loads((directory / "reports/evaluate" / architecture / "metrics.json").read_text())
 
 
 def test_a_model_without_error_has_perfect_figures_on_ferplus_labels(evaluated: Path) -> None:
@@ -87,6 +111,7 @@ def test_photos_without_a_face_lower_the_coverage_and_are_not_forgotten(inside: 
 def test_validation_figures_are_given_by_source(evaluated: Path) -> None:
     validation = figures(evaluated)["validation"]
     assert (validation["ferplus"]["images"], validation["photos"]["images"]) == (TEST_FACES, 8)
+    assert validation["original"]["accuracy"] == pytest.approx(1 - WRONG_ORIGINALS / TEST_FACES)
 
 
 def test_size_parameters_and_latency_are_those_of_the_served_graph(evaluated: Path) -> None:
@@ -97,9 +122,115 @@ def test_size_parameters_and_latency_are_those_of_the_served_graph(evaluated: Pa
     assert measured["parity_difference"] < 1e-5
 
 
-def test_each_mood_has_a_row_for_each_test(evaluated: Path) -> None:
+def test_each_mood_has_a_row_for_each_test_with_intervals_around_its_figures(evaluated: Path) -> None:
     table = pd.read_csv(evaluated / "reports/evaluate/toy/moods.csv")
-    assert table.groupby("test")["mood"].apply(list).to_dict() == {name: list(MOODS) for name in evaluate.TEST_TITLES}
+    assert table.groupby("test")["mood"].apply(list).to_dict() == {name: list(MOODS) for name in TESTS}
+    original = table[table["test"] == "original"]
+    for figure in ("recall", "f1"):
+        assert (original[f"{figure}_low"] <= original[figure]).all()
+        assert (original[figure] <= original[f"{figure}_high"]).all()
+    assert (original["f1_low"] < original["f1_high"]).all()
+
+
+def test_headline_figures_have_intervals(evaluated: Path) -> None:
+    original = figures(evaluated)["test"]["original"]
+    for name in ("weighted_f1", "accuracy", "macro_recall"):
+        interval = original[f"{name}_interval"]
+        assert interval["low"] < original[name] < interval["high"]
+
+
+def test_every_slice_has_its_figures_on_both_splits(evaluated: Path) -> None:
+    measured = figures(evaluated)
+    table = pd.read_csv(evaluated / "reports/evaluate/toy/slices.csv")
+    assert list(table.columns) == ["split", "slice", "weighted_f1", "loss", "macro_recall"]
+    for split in ("validation", "test"):
+        rows = table[table["split"] == split].set_index("slice")
+        assert list(rows.index) == list(measured[split]["slices"]) == list(SLICES)
+        in_slices = {name: figures["weighted_f1"] for name, figures in measured[split]["slices"].items()}
+        assert rows["weighted_f1"].to_dict() == pytest.approx(in_slices, abs=1e-4)
+        assert measured[split]["worst_slice_loss"] == pytest.approx(1 - min(in_slices.values()), abs=1e-4)
+
+
+def test_a_model_that_sees_brightness_alone_fails_in_the_dark_and_not_by_compression(evaluated: Path) -> None:
+    in_slices = figures(evaluated)["test"]["slices"]
+    assert in_slices["jpeg_20"]["weighted_f1"] == in_slices["half_resolution"]["weighted_f1"] == 1
+    assert in_slices["dark"]["weighted_f1"] < 0.6
+
+
+def test_the_answers_to_the_validation_images_are_kept_for_the_gate(inside: Path) -> None:
+    answers = ValidationAnswers.load(inside / "reports/evaluate/toy/validation.npz")
+    validation = FaceSet.load(Path("faces/validation.npz"))
+    np.testing.assert_array_equal(answers.moods, validation.of_source("fer2013").ferplus_mood)
+    np.testing.assert_array_equal(answers.photo_moods, validation.of_source("photos").ferplus_mood)
+    assert (answers.probabilities.argmax(axis=1) == answers.moods).all()
+    assert (answers.photo_probabilities.argmax(axis=1) == answers.photo_moods).all()
+    assert answers.slices == tuple(SLICES)
+    assert (answers.slice_moods[answers.slices.index("jpeg_20")] == answers.moods).all()
+    assert not (answers.slice_moods[answers.slices.index("dark")] == answers.moods).all()
+    assert {field: array.dtype.name for field, array in vars(answers).items() if field != "slices"} == {
+        "moods": "int8",
+        "probabilities": "float32",
+        "slice_moods": "int8",
+        "photo_moods": "int8",
+        "photo_probabilities": "float32",
+    }
+
+
+def test_a_graph_gives_the_answers_anew_that_were_kept(inside: Path) -> None:
+    temperature = figures(inside)["temperature"]
+    classifier = evaluate.open_classifier(Path("models/toy/mood.onnx"), "toy", read_input(), temperature)
+    anew = evaluate.answer_validation(classifier, FaceSet.load(Path("faces/validation.npz")), read_evaluate().seed)
+    kept = ValidationAnswers.load(Path("reports/evaluate/toy/validation.npz"))
+    np.testing.assert_array_equal(anew.slice_moods, kept.slice_moods)
+    np.testing.assert_allclose(anew.probabilities, kept.probabilities, atol=1e-6)
+
+
+def test_a_head_for_original_labels_answers_them_beside_the_head_that_is_served(evaluated: Path) -> None:
+    measured = figures(evaluated, "headed")
+    for split in ("validation", "test"):
+        assert measured[split]["ferplus"]["accuracy"] == 1
+        assert measured[split]["original"]["accuracy"] == pytest.approx(1 - WRONG_ORIGINALS / TEST_FACES)
+        # Of the wrong originals, one above the mood, those of the second and the last mood are what this head says.
+        assert measured[split]["original_head"]["accuracy"] == pytest.approx(2 / TEST_FACES)
+    table = pd.read_csv(evaluated / "reports/evaluate/headed/moods.csv")
+    assert list(table["test"].unique()) == [*TESTS, "original_head"]
+
+
+def test_a_model_without_such_a_head_has_no_figures_of_one(evaluated: Path) -> None:
+    measured = figures(evaluated)
+    assert "original_head" not in measured["test"]
+    assert "original_head" not in measured["validation"]
+
+
+def test_heads_that_are_not_served_are_neither_in_the_graph_nor_counted(evaluated: Path) -> None:
+    plain, headed = figures(evaluated), figures(evaluated, "headed")
+    assert headed["parameters"] == plain["parameters"] == 8
+    assert headed["size_bytes"] == pytest.approx(plain["size_bytes"], rel=0.1)
+
+
+@pytest.mark.parametrize("mirror_averaging", [True, False])
+def test_the_served_model_is_the_head_that_is_asked_for(mirror_averaging: bool) -> None:
+    model = headed_model()
+    faces = np.random.default_rng(0).uniform(-1, 1, (4, toys.SIZE, toys.SIZE, 1)).astype(np.float32)
+    expected = model.predict(faces, verbose=0)  # a mean brightness has no side
+    for head, options in (("mood", {}), ("original", {"head": "original"})):
+        served = serving_model(model, mirror_averaging=mirror_averaging, **options)
+        np.testing.assert_allclose(served.predict(faces, verbose=0), expected[head], atol=1e-6)
+
+
+def test_the_head_for_original_labels_is_calibrated_by_them_and_not_by_photos() -> None:
+    spec, model = read_input(ROOT / "params.yaml"), headed_model()
+    model.get_layer("original_head").set_weights(model.get_layer("mood_head").get_weights())
+
+    def temperature(validation: FaceSet) -> float:
+        head = evaluate.original_head(model, "headed", spec, validation, 1e-4, mirror_averaging=False)
+        assert head is not None
+        return head.metadata.temperature
+
+    right, wrong = toys.faces(TEST_FACES), toys.faces(TEST_FACES, wrong_originals=WRONG_ORIGINALS)
+    assert temperature(wrong) > 2 * temperature(right)  # less sure where it errs
+    photos = toys.faces(TEST_FACES, source="photos")
+    assert temperature(FaceSet.concatenate([wrong, photos])) == temperature(wrong)
 
 
 def test_pictures_and_plots_are_written(evaluated: Path) -> None:
@@ -107,6 +238,7 @@ def test_pictures_and_plots_are_written(evaluated: Path) -> None:
     for name in ("confusion.png", "reliability.png"):
         height, width = cv2.imread(str(directory / name)).shape[:2]
         assert width > 2 * height  # three tests side by side
+    assert cv2.imread(str(directory / "slices.png")) is not None
     assert len(pd.read_csv(directory / "confusion.csv")) == TEST_FACES
     assert pd.read_csv(directory / "reliability.csv")["count"].sum() == TEST_FACES
 
@@ -117,8 +249,9 @@ def test_the_run_that_trained_the_model_holds_all_of_it(inside: Path) -> None:
     run = mlflow.get_run(run_id)
     assert run.data.metrics["test/ferplus/weighted_f1"] == 1
     assert run.data.metrics["test/ferplus/by_mood/negative_recall"] == 1
+    assert run.data.metrics["test/slices/jpeg_20/weighted_f1"] == 1
     artifacts = {item.path for item in mlflow.MlflowClient().list_artifacts(run_id, "evaluation")}
-    assert {"evaluation/confusion.png", "evaluation/reliability.png", "evaluation/metrics.json"} <= artifacts
+    assert {"evaluation/confusion.png", "evaluation/slices.png", "evaluation/metrics.json"} <= artifacts
     assert {item.dataset.name for item in run.inputs.dataset_inputs} >= {"test.npz", "validation.npz"}
 
 

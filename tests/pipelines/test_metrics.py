@@ -92,3 +92,68 @@ def test_figures_are_cut_to_significant_digits_and_counts_stay_whole() -> None:
         "deep": {"difference": 1.2346e-07},
         "images": 1234567,
     }
+
+
+def drawn(images: int, seed: int = 0) -> Predictions:
+    """Predictions that are right in some three of four images, with the moods as unequal as in the photos."""
+    random = np.random.default_rng(seed)
+    moods = random.choice(len(MOODS), size=images, p=[0.4, 0.3, 0.25, 0.05]).astype(np.int8)
+    predicted = np.where(random.random(images) < 0.7, moods, random.integers(len(MOODS), size=images))
+    return predictions(list(zip(moods.tolist(), predicted.tolist(), strict=True)))
+
+
+def test_drawing_confusion_matrices_is_drawing_images() -> None:
+    seen = drawn(300)
+    confusions = metrics.resampled_confusions(seen, 4000, seed=3)
+    assert (confusions.sum(axis=(1, 2)) == len(seen)).all()
+    random = np.random.default_rng(4)
+    accuracies = [(seen.predicted == seen.moods)[random.integers(300, size=300)].mean() for _ in range(4000)]
+    by_matrix = np.trace(confusions, axis1=1, axis2=2) / len(seen)
+    assert by_matrix.mean() == pytest.approx(np.mean(accuracies), abs=0.002)
+    assert by_matrix.std() == pytest.approx(np.std(accuracies), rel=0.05)
+
+
+def test_intervals_hold_the_figures_and_narrow_with_the_number_of_images() -> None:
+    for images in (200, 20_000):
+        seen = drawn(images)
+        figures, intervals = metrics.summarise(seen, 15), metrics.bootstrap_intervals(seen, 2000, seed=1)
+        assert list(intervals) == ["weighted_f1_interval", "accuracy_interval", "macro_recall_interval"]
+        for name, ends in intervals.items():
+            assert ends["low"] < figures[name.removesuffix("_interval")] < ends["high"]
+        # The standard error of a share p is sqrt(p (1 - p) / n).
+        expected = 2 * 1.96 * (figures["accuracy"] * (1 - figures["accuracy"]) / images) ** 0.5
+        width = intervals["accuracy_interval"]["high"] - intervals["accuracy_interval"]["low"]
+        assert width == pytest.approx(expected, rel=0.1)
+
+
+def test_each_mood_has_its_intervals_and_a_rare_one_the_widest() -> None:
+    seen = drawn(2000)
+    table = metrics.by_mood(seen).merge(metrics.bootstrap_intervals_by_mood(seen, 2000, seed=1), on="mood")
+    assert list(table["mood"]) == list(MOODS)
+    for figure in ("recall", "f1"):
+        low, high = table[f"{figure}_low"], table[f"{figure}_high"]
+        assert ((low < table[figure]) & (table[figure] < high)).all()
+        assert (high - low).idxmax() == OTHER
+
+
+def test_the_same_seed_gives_the_same_intervals() -> None:
+    seen = drawn(500)
+    assert metrics.bootstrap_intervals(seen, 500, seed=1) == metrics.bootstrap_intervals(seen, 500, seed=1)
+    assert metrics.bootstrap_intervals(seen, 500, seed=1) != metrics.bootstrap_intervals(seen, 500, seed=2)
+
+
+def test_a_model_without_error_has_intervals_of_no_width() -> None:
+    perfect = predictions([(mood, mood) for mood in range(len(MOODS))] * 50)
+    for ends in metrics.bootstrap_intervals(perfect, 500, seed=1).values():
+        assert ends == {"low": 1.0, "high": 1.0}
+
+
+def test_a_slice_costs_what_it_takes_from_the_weighted_f1_of_clean_faces() -> None:
+    clean = predictions([(POSITIVE, POSITIVE), (NEGATIVE, NEGATIVE)])
+    table = metrics.slice_losses(
+        clean, {"harmless": clean, "dark": predictions([(POSITIVE, POSITIVE), (NEGATIVE, POSITIVE)])}
+    ).set_index("slice")
+    assert table.loc["harmless"].to_dict() == {"weighted_f1": 1, "loss": 0, "macro_recall": 0.5}  # of two moods in four
+    assert table.loc["dark", "weighted_f1"] == pytest.approx(1 / 2 * 2 / 3)
+    assert table.loc["dark", "loss"] == pytest.approx(2 / 3)
+    assert table.loc["dark", "macro_recall"] == pytest.approx(1 / 4)

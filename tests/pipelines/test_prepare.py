@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pipelines import near_duplicates
+from pipelines.dataset import EMOTIONS
 from pipelines.face_sets import FaceSet
 from pipelines.labels import one_hot
 from pipelines.params import PhotoSplits, read_prepare
@@ -32,6 +33,7 @@ def face_set(pixels: NDArray[np.uint8], source: int = 0) -> FaceSet:
     return FaceSet(
         pixels=pixels,
         soft_labels=one_hot(moods),
+        emotions=np.eye(len(EMOTIONS), dtype=np.float32)[moods],
         ferplus_mood=moods,
         original_mood=moods,
         source=np.full(len(pixels), source, np.uint8),

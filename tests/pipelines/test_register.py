@@ -9,16 +9,51 @@ from typing import Any
 
 import keras
 import mlflow
+import numpy as np
 import pytest
 from mlflow.entities.model_registry import ModelVersion
 
 from pipelines import champion, evaluate, onnx_export, register, registry, restore_runs, tracking
+from pipelines.answers import ValidationAnswers
+from pipelines.candidates import VALIDATION_FILE, sha256
 from pipelines.face_sets import FaceSet
 from pipelines.params import read_gate
+from pipelines.slices import SLICES
+from service.moods import MOODS
 from tests.pipelines import toys
 from tests.pipelines.conftest import enter, use_store
 
 STEADY, RIVAL = "steady", "rival"
+PER_MOOD = 1000
+
+
+def write_candidate(
+    architecture: str, model: keras.Model, *, score: float, negative: float | None = None, **options: Any
+) -> None:
+    """`toys.write_candidate` with answers to 4,000 validation faces and 40 photos whose weighted F1 is the score.
+
+    Args:
+        architecture: its name in `params.yaml`.
+        model: what is saved and logged.
+        score: share of the right answers for each mood; the others are taken for the next mood.
+        negative: that of the mood negative, where it is another.
+        options: of `toys.write_candidate`.
+    """
+    toys.write_candidate(architecture, model, score=score, **options)
+    right = np.full(len(MOODS), score)
+    if negative is not None:
+        right[MOODS.index("negative")] = negative
+    moods, codes = np.divmod(np.arange(len(MOODS) * PER_MOOD), PER_MOOD)
+    answered = (moods + (codes >= np.round(right[moods] * PER_MOOD))) % len(MOODS)
+    photos = np.repeat(np.arange(len(MOODS)), 10)
+    ValidationAnswers(
+        moods=moods.astype(np.int8),
+        probabilities=np.eye(len(MOODS), dtype=np.float32)[answered],
+        slices=tuple(SLICES),
+        slice_moods=np.tile(answered.astype(np.int8), (len(SLICES), 1)),
+        photo_moods=photos.astype(np.int8),
+        photo_probabilities=np.eye(len(MOODS), dtype=np.float32)[photos],
+    ).save(Path("reports/evaluate", architecture, VALIDATION_FILE))
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +69,8 @@ def first_release(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, m
     with pytest.MonkeyPatch.context() as monkeypatch:
         enter(directory, monkeypatch)
         toys.write_params(directory, [STEADY, RIVAL])
-        toys.write_candidate(STEADY, model, weights="first", score=0.80)
-        toys.write_candidate(RIVAL, model, weights="first", score=0.70)
+        write_candidate(STEADY, model, weights="first", score=0.80)
+        write_candidate(RIVAL, model, weights="first", score=0.70)
         register.main()
     return directory
 
@@ -123,7 +158,7 @@ def test_a_second_run_changes_nothing(released: Path) -> None:
 
 def test_a_better_challenger_becomes_champion(released: Path, model: keras.Model) -> None:
     before = champion_version().version
-    toys.write_candidate(RIVAL, model, weights="second", score=0.81)
+    write_candidate(RIVAL, model, weights="second", score=0.81)
     register.main()
     assert champion_version().version != before
     assert champion_version().tags["architecture"] == record().architecture == RIVAL
@@ -135,7 +170,7 @@ def test_a_challenger_that_is_not_better_gets_a_version_but_not_the_alias(
     released: Path, model: keras.Model, score: float
 ) -> None:
     before, kept = champion_version().version, content(Path("models/champion"))
-    toys.write_candidate(STEADY, model, weights="second", score=score)
+    write_candidate(STEADY, model, weights="second", score=score)
     register.main()
     register.main()  # the same challenger does not become a version twice
     assert champion_version().version == before
@@ -153,7 +188,7 @@ def test_a_challenger_that_is_not_better_gets_a_version_but_not_the_alias(
 def test_the_best_model_is_refused_where_it_breaks_a_bound(
     released: Path, model: keras.Model, figures: dict[str, Any], complaint: str
 ) -> None:
-    toys.write_candidate(RIVAL, model, weights="second", score=0.95, **figures)
+    write_candidate(RIVAL, model, weights="second", score=0.95, **figures)
     register.main()
     assert champion_version().tags["architecture"] == record().architecture == STEADY
     assert complaint in decision()["out_of_bounds"][RIVAL][0]
@@ -173,7 +208,7 @@ def test_a_fresh_clone_has_its_runs_and_champion_restored_once(fresh_clone: Path
 
 
 def test_a_fresh_clone_compares_challengers_with_the_champion_of_git(fresh_clone: Path, model: keras.Model) -> None:
-    toys.write_candidate(STEADY, model, weights="second", score=0.75)
+    write_candidate(STEADY, model, weights="second", score=0.75)
     register.main()
     assert champion_version().tags[registry.DIGEST_TAG] == record().digest
     assert record().metrics["validation"]["ferplus"]["weighted_f1"] == 0.80
@@ -181,8 +216,8 @@ def test_a_fresh_clone_compares_challengers_with_the_champion_of_git(fresh_clone
 
 
 def test_git_follows_a_registry_in_which_another_version_was_made_champion(released: Path, model: keras.Model) -> None:
-    toys.write_candidate(RIVAL, model, weights="second", score=0.79)
-    toys.write_candidate(STEADY, model, weights="second", score=0.70)
+    write_candidate(RIVAL, model, weights="second", score=0.79)
+    write_candidate(STEADY, model, weights="second", score=0.70)
     register.main()  # rival is refused, and is a version now
     registry.crown(versions()[1])
     kept = register.current_champion(read_gate())
@@ -197,8 +232,8 @@ def test_a_champion_that_came_with_a_pull_is_adopted_where_it_is_better(
 ) -> None:
     # A colleague, with a store of their own, releases another champion.
     shutil.rmtree("models/champion")
-    toys.write_candidate(RIVAL, model, weights="theirs", score=score)
-    toys.write_candidate(STEADY, model, weights="theirs", score=0.5)
+    write_candidate(RIVAL, model, weights="theirs", score=score)
+    write_candidate(STEADY, model, weights="theirs", score=0.5)
     register.main()
     # Their files are pulled to where the first champion is in the registry.
     use_store(fresh_clone / "mlflow.db", monkeypatch)
@@ -206,17 +241,90 @@ def test_a_champion_that_came_with_a_pull_is_adopted_where_it_is_better(
     assert champion_version().tags["architecture"] == record().architecture == (RIVAL if adopted else STEADY)
 
 
-def test_a_champion_whose_validation_faces_have_changed_is_measured_again(workspace: Path, model: keras.Model) -> None:
+def test_the_evidence_is_written_to_version_run_and_reports(released: Path, model: keras.Model) -> None:
+    write_candidate(RIVAL, model, weights="second", score=0.85)
+    register.main()
+    version, evidence = champion_version(), decision()["evidence"]
+    assert evidence["metric"]["difference"] == pytest.approx(0.05)
+    assert len(evidence["parts"]) == len(MOODS) + len(SLICES) + 1  # 10 photos of each mood are too few to compare on
+    assert version.tags["gate.difference"] == "+0.0500"
+    assert version.tags["gate.worse_on"] == "nothing"
+    assert version.run_id is not None
+    assert register.logged_decision(version.run_id) == decision() == record().decision
+    readable = Path("reports/register/decision.md").read_text()
+    assert mlflow.artifacts.load_text(f"runs:/{version.run_id}/gate/decision.md") == readable
+    assert "# The gate's decision: promoted" in readable
+    assert "| slice dark | weighted_f1 | 4,000 | 0.8000 | 0.8500 | +0.0500 |" in readable
+
+
+def test_a_better_challenger_that_is_much_worse_on_one_mood_gets_a_version_that_says_so(
+    released: Path, model: keras.Model
+) -> None:
+    write_candidate(RIVAL, model, weights="second", score=0.92, negative=0.6)
+    register.main()
+    assert champion_version().tags["architecture"] == record().architecture == STEADY
+    refused = versions()[1]
+    assert refused.tags["decision"] == "refused"
+    assert refused.tags["gate.worse_on"] == "mood negative"
+    assert refused.tags["gate.narrowest"].startswith("mood negative: f1 -0.")
+    assert "worse on mood negative" in refused.description
+    assert "**worse**" in Path("reports/register/decision.md").read_text()
+
+
+def test_the_evidence_comes_along_where_git_follows_the_registry(released: Path, model: keras.Model) -> None:
+    write_candidate(RIVAL, model, weights="second", score=0.85)
+    register.main()
+    kept = record()
+    shutil.rmtree("models/champion")
+    register.current_champion(read_gate())
+    assert record().decision == kept.decision
+    assert record().decision is not None
+
+
+def release_with_graph(workspace: Path, model: keras.Model, **options: Any) -> None:
+    """Release a model that can be asked again, and put other validation faces in its way, on which it never errs."""
     toys.write_params(workspace, [STEADY])
     graph = workspace / "mood.onnx"
     onnx_export.export(model, (None, toys.SIZE, toys.SIZE, 1), graph, [evaluate.OUTPUT_NAME])
-    toys.write_candidate(STEADY, model, weights="first", score=0.6, graph=graph.read_bytes(), validation_faces="old")
+    write_candidate(STEADY, model, weights="first", score=0.6, graph=graph.read_bytes(), **options)
+    register.main()
+    Path("faces").mkdir()
+    FaceSet.concatenate([toys.faces(8), toys.faces(8, source="photos")]).save(Path("faces/validation.npz"))
+
+
+def challenge_without_error(model: keras.Model) -> None:
+    """A challenger that answered today's validation faces, all of them right."""
+    today = sha256(Path("faces/validation.npz"))
+    write_candidate(STEADY, model, weights="second", score=0.9, validation_faces=today)
+    moods = toys.faces(8).ferplus_mood
+    certain = np.eye(len(MOODS), dtype=np.float32)[moods]
+    ValidationAnswers(moods, certain, tuple(SLICES), np.tile(moods, (len(SLICES), 1)), moods, certain).save(
+        Path("reports/evaluate", STEADY, VALIDATION_FILE)
+    )
+
+
+def test_a_champion_whose_validation_faces_have_changed_is_measured_again(workspace: Path, model: keras.Model) -> None:
+    release_with_graph(workspace, model, validation_faces="old")
+    challenge_without_error(model)
     register.main()
     # On today's faces the champion makes no error, whatever it did on the old ones.
-    Path("faces").mkdir()
-    today = FaceSet.concatenate([toys.faces(8), toys.faces(8, source="photos")])
-    today.save(Path("faces/validation.npz"))
-    toys.write_candidate(STEADY, model, weights="second", score=0.9, validation_faces="new")
+    assert decision()["champion"]["score"] == 1
+    assert decision()["evidence"]["metric"]["difference"] == 0
+    assert not decision()["promoted"]
+
+
+def test_a_champion_of_before_answers_were_kept_is_measured_again(workspace: Path, model: keras.Model) -> None:
+    release_with_graph(workspace, model)
+    (workspace / "models/champion/evaluation" / VALIDATION_FILE).unlink()
+    challenge_without_error(model)
     register.main()
     assert decision()["champion"]["score"] == 1
-    assert not decision()["promoted"]
+    assert {part["subject"] for part in decision()["evidence"]["parts"]} >= {f"slice {name}" for name in SLICES}
+
+
+def test_where_it_cannot_be_measured_again_the_error_says_what_to_run(workspace: Path, model: keras.Model) -> None:
+    release_with_graph(workspace, model, validation_faces="old")
+    challenge_without_error(model)
+    Path("faces/validation.npz").unlink()
+    with pytest.raises(FileNotFoundError, match="run the stage `prepare`"):
+        register.main()

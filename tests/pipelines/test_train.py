@@ -1,28 +1,49 @@
 """Training: architectures, batches, and going on where an interrupted run stopped."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 
-from pipelines import architectures, augmentation
+from pipelines import architectures, augmentation, lessons
+from pipelines.architectures import Heads
 from pipelines.checkpoints import Checkpoints, fingerprint
+from pipelines.dataset import EMOTIONS
 from pipelines.face_sets import FaceSet
-from pipelines.params import AugmentationParams
-from pipelines.train import FaceBatches, Job, fit, mean_face
+from pipelines.lessons import Lessons
+from pipelines.params import AugmentationParams, read_teacher, read_train
+from pipelines.teach import ask
+from pipelines.train import FaceBatches, Job, _teaching, emotion_moods, fit, mean_face, photo_weights
+from service.classifier import normalise
+from service.moods import MOODS
 from tests.pipelines.test_prepare import face_set, pictures
 
+SMALL = {"filters": [4, 4], "block_filters": [4, 8]}
+"""Hyper-parameters of a mini-Xception whose epoch takes seconds."""
 
-def job(epochs: int) -> Job:
-    """A small mini-Xception, so that an epoch takes seconds."""
+
+def job(epochs: int, recipe: str = "plateau", **changes: object) -> Job:
+    """A small mini-Xception and one of the recipes, with some of its settings changed."""
     full = Job.read("mini_xception")
-    return Job(
-        full.architecture,
-        {"filters": [4, 4], "block_filters": [4, 8]},
-        full.recipe.model_copy(update={"epochs": epochs, "batch_size": 16}),
-        full.spec,
+    settings = {"epochs": epochs, "batch_size": 16, **changes}
+    return replace(
+        full,
+        architecture=full.architecture.model_copy(update={"recipe": recipe, "hyper_parameters": SMALL}),
+        recipe=read_train(recipe).model_copy(update=settings),
+        teacher=read_teacher() if recipe == "distilled" else None,
     )
+
+
+def lessons_for(faces: FaceSet, views: int = 2) -> Lessons:
+    """Answers of a teacher that is sure of a wrong emotion everywhere: happiness, and the original mood `other`."""
+    emotions = np.zeros((views, len(faces), len(EMOTIONS)), np.uint8)
+    emotions[:, :, EMOTIONS.index("happiness")] = 255
+    original = np.zeros((views, len(faces), len(MOODS)), np.uint8)
+    original[:, :, MOODS.index("other")] = 255
+    return Lessons(emotions, original)
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +66,15 @@ class PowerCutError(Exception):
     """Ends a training in the middle of an epoch."""
 
 
+@pytest.mark.parametrize("recipe", ["plateau", "distilled"])
 def test_an_interrupted_training_goes_on_and_ends_as_if_it_had_not_been(
-    tmp_path: Path, train: FaceSet, validation: FaceSet, monkeypatch: pytest.MonkeyPatch
+    recipe: str, tmp_path: Path, train: FaceSet, validation: FaceSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, history = fit(job(4), train, validation, open_checkpoints(tmp_path / "whole"))
+    def run(directory: Path) -> tuple[keras.Model, pd.DataFrame]:
+        checkpoints, answers = open_checkpoints(directory), lessons_for(train) if recipe == "distilled" else None
+        return fit(job(4, recipe), train, validation, checkpoints, answers=answers)
+
+    whole, history = run(tmp_path / "whole")
 
     batch = FaceBatches.__getitem__
 
@@ -60,10 +86,10 @@ def test_an_interrupted_training_goes_on_and_ends_as_if_it_had_not_been(
     with monkeypatch.context() as context:
         context.setattr(FaceBatches, "__getitem__", fails_in_the_third_epoch)
         with pytest.raises(Exception):  # noqa: B017, PT011 (each Keras backend wraps it in an error of its own)
-            fit(job(4), train, validation, open_checkpoints(tmp_path / "cut"))
+            run(tmp_path / "cut")
     assert [path.name for path in (tmp_path / "cut").glob("epoch_*")] == ["epoch_0001"]
 
-    resumed, resumed_history = fit(job(4), train, validation, open_checkpoints(tmp_path / "cut"))
+    resumed, resumed_history = run(tmp_path / "cut")
     assert resumed_history["epoch"].tolist() == [0, 1, 2, 3]
     np.testing.assert_allclose(resumed_history.to_numpy(float), history.to_numpy(float), rtol=1e-4)
     for one, other in zip(resumed.get_weights(), whole.get_weights(), strict=True):
@@ -125,7 +151,7 @@ def test_augmentation_repeats_with_its_seed_and_is_off_where_its_ranges_are_zero
     one = augmentation.augment(images, recipe, np.random.default_rng(1))
     assert (one == augmentation.augment(images, recipe, np.random.default_rng(1))).all()
     assert not (one == augmentation.augment(images, recipe, np.random.default_rng(2))).all()
-    still = AugmentationParams(flip=False, rotation_degrees=0, shift=0, zoom=0, brightness=0, contrast=0)
+    still = AugmentationParams(flip=False, rotation_degrees=0, shift=0, zoom=0, brightness=0, contrast=0, corrupted=0)
     assert (augmentation.augment(images, still, np.random.default_rng(1)) == images).all()
 
 
@@ -135,8 +161,8 @@ def test_the_input_example_is_the_mean_of_all_faces_and_so_nobodys(train: FaceSe
     np.testing.assert_allclose(pixels, train.pixels.mean(axis=0), atol=0.51)
 
 
-@pytest.mark.parametrize("name", architectures.ARCHITECTURES)
-def test_every_architecture_gives_probabilities_of_the_four_moods(name: str) -> None:
+@pytest.mark.parametrize("name", architectures.NETWORKS)
+def test_every_network_gives_probabilities_of_the_four_moods(name: str) -> None:
     model = architectures.build(name, 48, 4)
     probabilities = model.predict(np.zeros((2, 48, 48, 1), np.float32), verbose=0)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1.0, rtol=1e-5)
@@ -153,6 +179,105 @@ def test_mini_xception_is_built_as_described() -> None:
     assert kinds[-3:] == [keras.layers.Conv2D, keras.layers.GlobalAveragePooling2D, keras.layers.Softmax]
 
 
-def test_an_unknown_architecture_is_an_error_that_names_the_known_ones() -> None:
+@pytest.mark.parametrize("name", ["mini_xception", "residual"])
+def test_with_heads_the_mood_is_the_sum_of_its_emotions(name: str) -> None:
+    moods = emotion_moods()
+    model = architectures.build(name, 48, 4, heads=Heads(moods, original=True))
+    said = model.predict(np.random.default_rng(0).normal(size=(3, 48, 48, 1)).astype(np.float32), verbose=0)
+    assert said["original"].shape == (3, 4)
+    for index, mood in enumerate(MOODS):
+        emotions = [emotion for emotion in range(len(EMOTIONS)) if moods[emotion] == index]
+        np.testing.assert_allclose(
+            said["mood"][:, index], said["emotions"][:, emotions].sum(axis=1), rtol=1e-5, err_msg=mood
+        )
+
+
+def test_training_leaves_the_sum_of_emotions_a_sum(tmp_path: Path, train: FaceSet, validation: FaceSet) -> None:
+    model, history = fit(job(2, "one_cycle"), train, validation, open_checkpoints(tmp_path / "c"))
+    said = model.predict(np.zeros((1, 48, 48, 1), np.float32), verbose=0)
+    np.testing.assert_allclose(said["mood"].sum(axis=1), 1.0, rtol=1e-5)
+    assert {"val_cross_entropy", "val_categorical_accuracy"} <= set(history)
+
+
+def test_a_decay_by_weight_leaves_out_what_normalises_and_shifts() -> None:
+    model = job(2, "one_cycle").build(steps=4)
+    model.optimizer.build(model.trainable_variables)
+    decayed = {v.name for v in model.trainable_variables if model.optimizer._use_weight_decay(v)}
+    assert decayed
+    assert all("kernel" in name for name in decayed)
+
+
+def test_the_one_cycle_rate_rises_to_its_peak_and_falls_to_nearly_nothing() -> None:
+    recipe = job(10, "one_cycle").recipe
+    rate = job(10, "one_cycle").build(steps=100).optimizer._learning_rate
+    rates = [float(rate(step)) for step in range(0, 1000, 10)]
+    assert max(rates) == pytest.approx(recipe.learning_rate, rel=0.01)
+    assert int(np.argmax(rates)) == pytest.approx(recipe.warm_up * 100, abs=2)
+    assert rates[-1] < recipe.learning_rate / 100
+
+
+def test_photos_of_scarce_moods_count_more_and_photos_as_a_whole_as_before() -> None:
+    photos = face_set(pictures(8, 3), source=1)
+    photos = photos.select(np.array([0, 4, 0, 4, 0, 4, 0, 1]))  # seven of the first mood, one of the second
+    weights = photo_weights(photos, 0.5)
+    assert weights[-1] == pytest.approx(weights[0] * 7**0.5)
+    assert weights.mean() == pytest.approx(1.0)
+    assert (photo_weights(photos, 0.0) == 1).all()
+    assert (photo_weights(face_set(pictures(8, 3)), 0.5) == 1).all()
+
+
+def test_a_pupils_targets_are_the_votes_and_the_teachers_answer_in_the_recipes_shares(train: FaceSet) -> None:
+    pupil = job(2, "distilled", teacher_weight=0.75)
+    heads = list(pupil.head_weights)
+    batches = FaceBatches(train, pupil.spec, pupil.recipe, 0, heads, _teaching(pupil, lessons_for(train)))
+    rows = np.random.default_rng((pupil.recipe.seed, 0)).permutation(len(train))[:16]
+    _, targets, _ = batches[0]
+    expected = 0.25 * train.soft_labels[rows]
+    expected[:, MOODS.index("positive")] += 0.75
+    np.testing.assert_allclose(targets["mood"], expected, rtol=1e-5)
+    assert targets["original"][:, MOODS.index("other")].min() >= 0.75
+    assert targets["emotions"][:, EMOTIONS.index("happiness")].min() >= 0.75
+
+
+def test_teacher_and_pupil_see_the_same_view_of_every_face(train: FaceSet) -> None:
+    pupil = job(2, "distilled")
+    batches = FaceBatches(train, pupil.spec, pupil.recipe, 0, ["emotions"], _teaching(pupil, lessons_for(train)))
+    seen = normalise(lessons.view(train.pixels, 0, pupil.recipe.augmentation, pupil.teacher.seed), pupil.spec)
+    rows = np.random.default_rng((pupil.recipe.seed, 0)).permutation(len(train))[:16]
+    for face, row in zip(batches[0][0], rows, strict=True):
+        assert (face == seen[row]).all() or (face == seen[row][:, ::-1]).all()
+
+
+def test_a_pupil_without_a_teacher_is_an_error_that_says_so(tmp_path: Path, train: FaceSet) -> None:
+    with pytest.raises(ValueError, match="answers"):
+        fit(job(1, "distilled"), train, train, open_checkpoints(tmp_path / "c"))
+
+
+def test_lessons_come_back_from_their_file_as_probabilities(tmp_path: Path, train: FaceSet) -> None:
+    lessons_for(train).save(tmp_path / "lessons.npz")
+    loaded = Lessons.load(tmp_path / "lessons.npz")
+    assert loaded.views == 2
+    np.testing.assert_allclose(loaded.targets("emotions", 1).sum(axis=1), 1.0)
+    with pytest.raises(FileNotFoundError, match="teach"):
+        Lessons.load(tmp_path / "missing.npz")
+
+
+def test_a_teacher_answers_with_the_mean_of_its_members_over_face_and_mirror_image(train: FaceSet) -> None:
+    members = [architectures.build("residual", 48, 4, heads=Heads(emotion_moods(), True), filters=[4]) for _ in "ab"]
+    faces = normalise(train.pixels[:8], job(1).spec)
+    expected = sum(m.predict(f, verbose=0)["emotions"] for m in members for f in (faces, faces[:, :, ::-1])) / 4
+    np.testing.assert_allclose(ask(members, faces, "emotions"), expected, rtol=1e-5)
+
+
+def test_corrupted_faces_stay_faces_of_the_same_size_and_are_others(train: FaceSet) -> None:
+    recipe = read_train("one_cycle").augmentation.model_copy(update={"corrupted": 0.999})
+    clean = recipe.model_copy(update={"corrupted": 0.0})
+    ugly, plain = (augmentation.augment(train.pixels, one, np.random.default_rng(3)) for one in (recipe, clean))
+    assert ugly.shape == train.pixels.shape
+    assert ugly.dtype == np.uint8
+    assert (ugly != plain).any(axis=(1, 2)).mean() > 0.9
+
+
+def test_an_unknown_network_is_an_error_that_names_the_known_ones() -> None:
     with pytest.raises(ValueError, match="mini_xception"):
         architectures.build("resnet", 48, 4)

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import yaml
 from numpy.typing import NDArray
 
+from pipelines.dataset import EMOTIONS
 from pipelines.face_sets import SOURCES, FaceSet
 from pipelines.labels import one_hot
 from service.moods import MOODS
@@ -40,6 +41,7 @@ def faces(count: int, *, source: str = "fer2013", wrong_originals: int = 0, seed
     return FaceSet(
         pixels=(np.array(GREYS)[moods][:, None, None] + noise).astype(np.uint8),
         soft_labels=one_hot(moods),
+        emotions=np.eye(len(EMOTIONS), dtype=np.float32)[moods],
         ferplus_mood=moods,
         original_mood=original,
         source=np.full(count, SOURCES.index(source), np.uint8),
@@ -68,7 +70,7 @@ def brightness_model(sharpness: float = 8.0) -> keras.Model:
 def write_params(directory: Path, architectures: list[str]) -> None:
     """The project's `params.yaml` for other architectures and small data."""
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    params["architectures"] = {name: {} for name in architectures}
+    params["architectures"] = {name: {"recipe": "plateau", "network": "mini_xception"} for name in architectures}
     params["prepare"]["photo_splits"] = {"folds": 3, "validation_folds": 1, "test_folds": 1}
     params["evaluate"]["latency_runs"] = 20
     (directory / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))

@@ -1,0 +1,53 @@
+"""Trying ideas: what is changed, and the table of what it gave."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipelines.face_sets import FaceSet
+from pipelines.params import read_input, read_train
+from pipelines.try_idea import changed, job_of, measure, record
+from tests.pipelines.toys import brightness_model, faces
+
+
+def test_a_change_reaches_the_setting_it_names_and_no_other() -> None:
+    before = {"recipe": {"epochs": 32, "augmentation": {"zoom": 0.1, "shift": 0.2}}}
+    after = changed(before, {"recipe.augmentation.zoom": 0.3})
+    assert after == {"recipe": {"epochs": 32, "augmentation": {"zoom": 0.3, "shift": 0.2}}}
+    assert before["recipe"]["augmentation"]["zoom"] == 0.1
+
+
+def test_a_change_in_a_section_that_is_not_there_is_an_error() -> None:
+    with pytest.raises(KeyError, match="recipes"):
+        changed({"recipe": {}}, {"recipes.epochs": 1})
+
+
+def test_a_misspelled_setting_is_an_error_before_anything_is_trained() -> None:
+    with pytest.raises(ValueError, match="epoch"):
+        job_of("mini_xception", {"recipe.epoch": 1})
+
+
+def test_an_idea_may_take_another_recipe_and_change_it() -> None:
+    job = job_of("mini_xception", {"architecture.recipe": "one_cycle", "recipe.epochs": 2})
+    assert job.recipe == read_train("one_cycle").model_copy(update={"epochs": 2})
+    assert job.architecture.recipe == "one_cycle"
+
+
+def test_a_model_that_is_right_everywhere_is_measured_as_such() -> None:
+    validation = FaceSet.concatenate([faces(40), faces(40, source="photos")])
+    figures = measure(brightness_model(), validation, read_input())
+    assert figures == {
+        "ferplus_weighted_f1": 1.0,
+        "original_weighted_f1": 1.0,
+        "photos_accuracy": 1.0,
+        "photos_macro_recall": 1.0,
+    }
+
+
+def test_a_trial_takes_the_place_of_the_one_of_the_same_name_and_seed(tmp_path: Path) -> None:
+    table = tmp_path / "reports" / "ideas.csv"
+    for seed, figure in [(1, 0.5), (2, 0.6), (1, 0.7)]:
+        record({"idea": "wider", "seed": seed, "figure": figure}, table)
+    np.testing.assert_allclose(pd.read_csv(table).set_index("seed")["figure"].loc[[1, 2]], [0.7, 0.6])
