@@ -6,13 +6,13 @@ champion on the same validation images, and nowhere worse:
 - better: the two-sided interval of the difference of the metric, by a paired bootstrap, lies above
   `gate.min_improvement`. At 95 % a challenger of equal quality gets through once in forty.
 - worse: the figure of a slice or a mood is lower by more than its margin, and the interval of that difference lies
-  below zero. By the first alone chance would decide where images are few (of 21 photos of a mood, one is 5 points of
-  recall); by the second alone a loss that is certain and does not matter would count. Small groups are guarded as
+  below zero. By the first alone chance would decide where images are few (of 21 photos of a mood, one is some 5
+  points); by the second alone a loss that is certain and does not matter would count. Small groups are guarded as
   closely as their numbers allow, and the intervals in the evidence say how closely that is.
 
-A mood of the FER+ images is compared by F1: a challenger that names a mood less often, and is right more often, is not
-worse at it, though its recall is lower. A mood of the photos is compared by recall: two moods have nine tenths of
-them, and precision there says more of that mixture than of the model.
+A mood is compared by F1, on FER2013's images and on photos alike: a challenger that names a mood less often, and is
+right more often, is not worse at it, though its recall is lower. By recall every challenger that finds more of the
+scarce moods would be refused, for it can find them only among what was taken for the frequent ones.
 
 The intervals know of the chance in the images, not of the choice among several candidates, which favours a lucky one.
 
@@ -29,7 +29,7 @@ import numpy as np
 
 from pipelines import paired_bootstrap
 from pipelines.answers import ValidationAnswers
-from pipelines.paired_bootstrap import FIGURES, Codes, Counts, Figure, f1_of, joint_counts, recall_of, weighted_f1
+from pipelines.paired_bootstrap import FIGURES, Codes, Counts, Figure, f1_of, joint_counts, weighted_f1
 from pipelines.params import GateParams
 from service.moods import MOODS
 
@@ -59,7 +59,7 @@ class Difference:
 
     Attributes:
         subject: what the images are: `validation`, `mood negative`, `slice dark`, `photos`, `photos: mood other`.
-        figure: what was measured on them: `weighted_f1`, `f1`, `recall`.
+        figure: what was measured on them: `weighted_f1`, `f1`.
         images: how many; for a mood's figure those that show it.
         champion: the champion's figure.
         challenger: the challenger's.
@@ -351,5 +351,5 @@ def _photos(challenger: ValidationAnswers, champion: ValidationAnswers, params: 
     )
     return [
         _Part("photos", "weighted_f1", weighted_f1, joint, count, params.max_slice_loss),
-        *_moods("photos: mood", "recall", recall_of, joint, params.max_mood_loss, params.min_mood_photos),
+        *_moods("photos: mood", "f1", f1_of, joint, params.max_mood_loss, params.min_mood_photos),
     ]

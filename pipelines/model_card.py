@@ -33,7 +33,7 @@ from pipelines.champion import Champion
 from pipelines.metrics import Predictions
 from pipelines.params import read_section
 from pipelines.slices import SLICES
-from pipelines.train import MODEL_FILE, SUMMARY_FILE
+from pipelines.train import MODEL_FILE
 from service.moods import MOODS
 
 ARCHITECTURE_PICTURE: Final = "architecture.png"
@@ -363,8 +363,8 @@ def _confidence_rows(name: str, predictions: Predictions) -> list[tuple[str, str
 def _candidates() -> str:
     """All architectures side by side."""
     rows = []
-    for architecture in read_section("architectures"):
-        path, summary = paths.EVALUATION / architecture / METRICS_FILE, paths.MODELS / architecture / SUMMARY_FILE
+    for architecture, declared in read_section("architectures").items():
+        path = paths.EVALUATION / architecture / METRICS_FILE
         if not path.exists():
             continue
         metrics = json.loads(path.read_text())
@@ -372,7 +372,7 @@ def _candidates() -> str:
         rows.append(
             [
                 architecture,
-                json.loads(summary.read_text()).get("recipe") if summary.exists() else None,
+                declared["recipe"],
                 metrics["parameters"],
                 metrics["size_bytes"],
                 f"{metrics['latency_ms']:.2f} ms",

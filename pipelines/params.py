@@ -205,7 +205,7 @@ class GateParams(_Section):
         resamples: of the bootstrap that they come from.
         min_improvement: what the interval of the metric's difference must lie above.
         max_slice_loss: how much weighted F1 a challenger may lose on a slice of the validation faces, or on photos.
-        max_mood_loss: how much F1 it may lose on a mood of the validation faces, or recall on a mood of the photos.
+        max_mood_loss: how much F1 it may lose on a mood, of FER2013's validation faces and of the photos.
         min_mood_photos: validation photos of a mood that are needed to compare on them.
         seed: of the bootstrap.
     """

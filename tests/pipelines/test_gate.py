@@ -178,18 +178,18 @@ def test_a_challenger_that_is_better_overall_and_much_worse_on_photos_is_refused
     assert not part(decision, "photos").holds
 
 
-def test_a_mood_of_the_photos_counts_by_its_recall() -> None:
+def test_a_mood_of_the_photos_that_is_much_less_often_found_refuses_a_challenger() -> None:
     decision = decide(answers(0.85, photo_moods={"negative": 0.4}))
     assert not decision.promoted
-    assert "is worse on photos: mood negative (recall 0.4000 against 0.8800)" in decision.reason
+    assert "is worse on photos: mood negative (f1 " in decision.reason
 
 
 def test_a_photo_or_two_of_a_scarce_mood_do_not_decide() -> None:
-    # 2 of 25 are 8 points of recall, far beyond the margin, and may be chance.
+    # 2 of 25 are some points of F1, beyond the margin, and may be chance.
     decision = decide(answers(0.85, photo_moods={"negative": 0.80}))
     assert decision.promoted
     lost = part(decision, "photos: mood negative")
-    assert lost.difference == pytest.approx(-0.08)
+    assert lost.difference < -RULE.max_mood_loss
     assert lost.high >= 0
 
 
