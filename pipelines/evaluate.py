@@ -48,8 +48,8 @@ from pipelines.params import (
     PrepareParams,
     read_evaluate,
     read_input,
+    read_models,
     read_prepare,
-    read_section,
     read_serving,
 )
 from pipelines.prepare import split_by_identity
@@ -459,5 +459,5 @@ def main(architecture: str) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("architecture", choices=sorted(read_section("architectures")))
+    parser.add_argument("architecture", choices=sorted(read_models()))
     main(parser.parse_args().architecture)

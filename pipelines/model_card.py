@@ -31,7 +31,7 @@ from pipelines.candidates import (
 )
 from pipelines.champion import Champion
 from pipelines.metrics import Predictions
-from pipelines.params import read_section
+from pipelines.params import read_models, recipe_of
 from pipelines.slices import SLICES
 from pipelines.train import MODEL_FILE
 from service.moods import MOODS
@@ -363,7 +363,7 @@ def _confidence_rows(name: str, predictions: Predictions) -> list[tuple[str, str
 def _candidates() -> str:
     """All architectures side by side."""
     rows = []
-    for architecture, declared in read_section("architectures").items():
+    for architecture in read_models():
         path = paths.EVALUATION / architecture / METRICS_FILE
         if not path.exists():
             continue
@@ -372,7 +372,7 @@ def _candidates() -> str:
         rows.append(
             [
                 architecture,
-                declared["recipe"],
+                recipe_of(architecture),
                 metrics["parameters"],
                 metrics["size_bytes"],
                 f"{metrics['latency_ms']:.2f} ms",

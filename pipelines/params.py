@@ -156,6 +156,18 @@ class ArchitectureParams(_Section):
     hyper_parameters: dict[str, Any] = {}
 
 
+class ContinuedParams(_Section):
+    """One entry of the section `continued`: an architecture that is trained on from the weights it has.
+
+    Attributes:
+        start: the architecture, a key of the section `architectures`.
+        recipe: by which it is trained on, a key of the section `train`.
+    """
+
+    start: str
+    recipe: str
+
+
 class TeacherParams(_Section):
     """The teacher, and how it answers for its pupil; see `pipelines.teach`.
 
@@ -291,6 +303,27 @@ def read_architecture(name: str, path: Path = PARAMS) -> ArchitectureParams:
         KeyError: the section does not name it.
     """
     return ArchitectureParams.model_validate(_entry("architectures", name, path))
+
+
+def read_models(path: Path = PARAMS) -> list[str]:
+    """Names of all models that are trained, evaluated and compared: those of `architectures`, then of `continued`."""
+    return [*read_section("architectures", path), *read_section("continued", path)]
+
+
+def read_continued(name: str, path: Path = PARAMS) -> ContinuedParams | None:
+    """One entry of the section `continued`; None where the section does not name it."""
+    entry = read_section("continued", path).get(name)
+    return None if entry is None else ContinuedParams.model_validate(entry)
+
+
+def recipe_of(name: str, path: Path = PARAMS) -> str:
+    """The recipe that a model is trained by, on top of that of the model it starts from.
+
+    Raises:
+        KeyError: no section names the model.
+    """
+    continued = read_continued(name, path)
+    return read_architecture(name, path).recipe if continued is None else continued.recipe
 
 
 def _entry(section: str, name: str, path: Path) -> dict:

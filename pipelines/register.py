@@ -28,7 +28,7 @@ from pipelines.candidates import VALIDATION_FILE, Candidate, sha256
 from pipelines.champion import Champion, ChampionRecord
 from pipelines.face_sets import FaceSet
 from pipelines.gate import Contender, Decision
-from pipelines.params import GateParams, read_evaluate, read_gate, read_section
+from pipelines.params import GateParams, read_evaluate, read_gate, read_models
 from pipelines.slices import SLICES
 from service import faces
 from service.classifier import GRAPH_FILE
@@ -275,7 +275,7 @@ def show(candidates: Sequence[Candidate], decision: Decision, params: GateParams
 def main() -> None:
     """Compare the candidates with the champion, write the decision to registry and files."""
     params = read_gate()
-    candidates = [Candidate.of(architecture) for architecture in read_section("architectures")]
+    candidates = [Candidate.of(architecture) for architecture in read_models()]
     tracking.connect()
     champion = current_champion(params)
     decision = judge(candidates, champion, params)

@@ -9,13 +9,13 @@ from __future__ import annotations
 from pipelines import paths, register, registry, runs, tracking
 from pipelines.candidates import Candidate
 from pipelines.champion import Champion
-from pipelines.params import read_section
+from pipelines.params import read_models
 
 
 def main() -> None:
     """Restore every run whose model is here, and the registry's champion."""
     tracking.connect()
-    for architecture in read_section("architectures"):
+    for architecture in read_models():
         if not (paths.EVALUATION / architecture).exists():
             print(f"{architecture}: not trained and evaluated yet (dvc repro)")
             continue

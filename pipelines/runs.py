@@ -35,12 +35,18 @@ def training_parameters(architecture: str) -> dict[str, Any]:
 
     DVC's record of the stage is asked first: `params.yaml` may have been edited since.
     """
-    locked = tracking.locked_params(f"train@{architecture}")
+    locked = tracking.locked_params(f"train@{architecture}") or tracking.locked_params(f"train_on@{architecture}")
     if not locked:
         return Job.read(architecture).parameters()
-    declared = ArchitectureParams.model_validate(locked[f"architectures.{architecture}"])
+    continued = locked.get(f"continued.{architecture}")
+    start = None if continued is None else continued["start"]
+    declared = ArchitectureParams.model_validate(
+        locked[f"architectures.{start or architecture}"]
+        | ({} if continued is None else {"recipe": continued["recipe"]})
+    )
     recipe = TrainParams.model_validate(locked[f"train.{declared.recipe}"])
-    return Job(architecture, declared, recipe, InputSpec.model_validate(locked["input"]), emotion_moods()).parameters()
+    spec = InputSpec.model_validate(locked["input"])
+    return Job(architecture, declared, recipe, spec, emotion_moods(), start=start).parameters()
 
 
 def ensure_training_run(model: Path, parameters: Mapping[str, Any] | None = None) -> str:

@@ -66,6 +66,24 @@ class PowerCutError(Exception):
     """Ends a training in the middle of an epoch."""
 
 
+def test_training_on_begins_with_the_weights_of_the_model_it_starts_from(
+    tmp_path: Path, train: FaceSet, validation: FaceSet
+) -> None:
+    one = job(epochs=1, learning_rate=1e-9)
+    start = one.network()
+    model, _ = fit(one, train, validation, open_checkpoints(tmp_path), start=start)
+    for before, after in zip(start.trainable_variables, model.trainable_variables, strict=True):
+        np.testing.assert_allclose(after, before, atol=1e-6)
+
+
+def test_a_continued_model_has_the_network_it_starts_from_and_a_recipe_of_its_own() -> None:
+    continued, start = Job.read("mini_xception_wide_2"), Job.read("mini_xception_wide")
+    assert continued.start == "mini_xception_wide"
+    assert continued.architecture.hyper_parameters == start.architecture.hyper_parameters
+    assert continued.recipe != start.recipe
+    assert continued.parameters()["start"] == "mini_xception_wide"
+
+
 @pytest.mark.parametrize("recipe", ["plateau", "distilled"])
 def test_an_interrupted_training_goes_on_and_ends_as_if_it_had_not_been(
     recipe: str, tmp_path: Path, train: FaceSet, validation: FaceSet, monkeypatch: pytest.MonkeyPatch
