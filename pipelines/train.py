@@ -259,6 +259,8 @@ class Job:
     def build(self, steps: int) -> keras.Model:
         """The untrained network, compiled by the recipe for so many steps an epoch."""
         model, several = self.network(), bool(self.head_weights)
+        if keras.backend.backend() == "tensorflow":
+            _fuse_batch_normalization(model)
         loss, metrics = (
             "categorical_crossentropy",
             [keras.metrics.CategoricalCrossentropy(name="cross_entropy"), "categorical_accuracy"],
@@ -312,6 +314,35 @@ def _optimizer(model: keras.Model, recipe: TrainParams, steps: int) -> keras.opt
     optimizer = keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay)
     optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
     return optimizer
+
+
+def _fuse_batch_normalization(model: keras.Model) -> None:
+    """Let the network in training normalise its batches by TensorFlow's one kernel for it.
+
+    Keras 3 composes the step of some ten others, which on a CPU take a fifth of the time of all training. The result
+    is the same but for the running variance, which the kernel corrects by n / (n - 1), with n some thousands. The
+    layers stay what they are, so that a saved model knows nothing of it.
+    """
+    import tensorflow
+
+    def fused(layer: keras.layers.BatchNormalization) -> Any:
+        plain = layer.call
+
+        def call(inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+            if not training or mask is not None:
+                return plain(inputs, training=training, mask=mask)
+            outputs, mean, variance = tensorflow.compat.v1.nn.fused_batch_norm(
+                inputs, layer.gamma, layer.beta, epsilon=layer.epsilon, is_training=True
+            )
+            for running, seen in ((layer.moving_mean, mean), (layer.moving_variance, variance)):
+                running.assign(running * layer.momentum + seen * (1 - layer.momentum))
+            return outputs
+
+        return call
+
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization) and layer.scale and layer.center:
+            layer.call = fused(layer)
 
 
 def _penalise_kernels(model: keras.Model, strength: float) -> None:

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from pipelines import architectures, augmentation, lessons
 from pipelines.architectures import Heads
@@ -14,7 +15,8 @@ from pipelines.checkpoints import Checkpoints, fingerprint
 from pipelines.dataset import EMOTIONS
 from pipelines.face_sets import FaceSet
 from pipelines.lessons import Lessons
-from pipelines.params import AugmentationParams, read_teacher, read_train
+from pipelines.params import AugmentationParams, read_models, read_teacher, read_train
+from pipelines.paths import PARAMS
 from pipelines.teach import ask
 from pipelines.train import FaceBatches, Job, _teaching, emotion_moods, fit, mean_face, photo_weights
 from service.classifier import normalise
@@ -76,12 +78,28 @@ def test_training_on_begins_with_the_weights_of_the_model_it_starts_from(
         np.testing.assert_allclose(after, before, atol=1e-6)
 
 
-def test_a_continued_model_has_the_network_it_starts_from_and_a_recipe_of_its_own() -> None:
-    continued, start = Job.read("mini_xception_wide_2"), Job.read("mini_xception_wide")
-    assert continued.start == "mini_xception_wide"
+def test_a_continued_model_has_the_network_it_starts_from_and_a_recipe_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = yaml.safe_load(PARAMS.read_text())
+    params["continued"] = {"once_more": {"start": "mini_xception_wide", "recipe": "second_cycle"}}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    monkeypatch.chdir(tmp_path)
+
+    continued, start = Job.read("once_more"), Job.read("mini_xception_wide")
     assert continued.architecture.hyper_parameters == start.architecture.hyper_parameters
-    assert continued.recipe != start.recipe
+    assert continued.recipe == read_train("second_cycle")
     assert continued.parameters()["start"] == "mini_xception_wide"
+    assert read_models() == [*params["architectures"], "once_more"]
+
+
+def test_the_fused_batch_normalization_learns_what_the_plain_one_does(train: FaceSet) -> None:
+    one, faces = job(epochs=1), normalise(train.pixels[:16], Job.read("mini_xception").spec)
+    fused, plain = one.build(steps=1), one.network()
+    plain.set_weights(fused.get_weights())
+    np.testing.assert_allclose(fused(faces, training=True), plain(faces, training=True), atol=1e-5)
+    for expected, actual in zip(plain.non_trainable_variables, fused.non_trainable_variables, strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=0.02, atol=1e-5)  # n / (n - 1): here n is 144 at the least
 
 
 @pytest.mark.parametrize("recipe", ["plateau", "distilled"])
