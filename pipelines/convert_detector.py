@@ -15,12 +15,13 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ["KERAS_BACKEND"] = "tensorflow"  # the package's nets are TensorFlow models
 
 import numpy as np
+import onnx
 import pyarrow.parquet as pq
 from mtcnn import MTCNN
 from mtcnn.stages import StageONet, StagePNet, StageRNet
 from numpy.typing import NDArray
 
-from pipelines import onnx_export, paths
+from pipelines import onnx_export, parametric_relu, paths
 from pipelines.params import read_section
 from service import images
 from service.detector import NET_FILES, SETTINGS_FILE, DetectorSettings, Face, FaceDetector
@@ -52,6 +53,9 @@ def convert(directory: Path) -> float:
     for (stage, side, test_side, output_names), file in zip(_NETS, NET_FILES, strict=True):
         model = stage().model
         onnx_export.export(model, (None, side, side, 3), directory / file, output_names)
+        proto = onnx.load(directory / file)
+        parametric_relu.fuse(proto)
+        onnx.save(proto, directory / file)
         sample = random.uniform(-1, 1, (16, test_side, test_side, 3)).astype(np.float32)
         converted = open_session(directory / file).run(list(output_names), {onnx_export.INPUT_NAME: sample})
         difference = max(

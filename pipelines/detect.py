@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -17,7 +18,7 @@ from rich.progress import track
 
 from pipelines.paths import BUNDLE, PHOTO_BOXES, PHOTOS
 from service import faces, images
-from service.detector import FaceDetector
+from service.detector import SETTINGS_FILE, DetectorSettings, FaceDetector
 
 COLUMNS = ("x", "y", "width", "height", "confidence", "faces")
 """Columns of the output, one row a photo, in the photos' order; all zero where no face was found."""
@@ -41,7 +42,8 @@ def iterate_images(path: Path) -> Iterator[bytes]:
 
 def main(photos: Path = PHOTOS, detector: Path = BUNDLE / "detector", output: Path = PHOTO_BOXES) -> None:
     """Find the largest face in every photo and write the boxes."""
-    cascade = FaceDetector(detector)
+    # In exact arithmetic, so that a faster service leaves the training faces as they are.
+    cascade = FaceDetector(detector, replace(DetectorSettings.read(detector / SETTINGS_FILE), exact=True))
     total = pq.ParquetFile(photos).metadata.num_rows
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # ONNX Runtime and OpenCV release the GIL
         found = pool.map(lambda data: detect_largest(cascade, data), iterate_images(photos))

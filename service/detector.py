@@ -13,12 +13,14 @@ cut out, is left to `service.faces`.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import cv2
 import numpy as np
+import onnxruntime
 from numpy.typing import NDArray
 
 from service.runtime import open_session
@@ -31,6 +33,10 @@ _PNET_CELL: Final[int] = 12
 _PNET_STRIDE: Final[int] = 2
 _RNET_SIZE: Final[int] = 24
 _ONET_SIZE: Final[int] = 48
+
+_PATCHES_AT_ONCE: Final[int] = 256
+_SUPPRESSED_AT_ONCE: Final[int] = 256
+"""Bounds on memory, where an image is full of candidates."""
 
 Boxes = NDArray[np.float64]
 Scores = NDArray[np.float64]
@@ -69,6 +75,10 @@ class DetectorSettings:
         nms_pyramid: the same across the levels.
         nms_rnet: the same after R-Net.
         nms_onet: intersection over the smaller box above which a face yields to a better one, after O-Net.
+        exact: whether levels of the pyramid and patches are sampled from the whole image in floating point, as the
+            package does. Else each level is scaled from the one above, and all in whole numbers: the same faces in
+            a fraction of the time.
+        working_side: side that a frame is reduced to before it is searched; see `service.images.decode_frame`.
     """
 
     min_face_pixels: int = 20
@@ -79,6 +89,8 @@ class DetectorSettings:
     nms_pyramid: float = 0.7
     nms_rnet: float = 0.7
     nms_onet: float = 0.7
+    exact: bool = True
+    working_side: int | None = None
 
     def __post_init__(self) -> None:
         if self.min_face_pixels < _PNET_CELL:
@@ -132,10 +144,7 @@ class FaceDetector:
         """Stage 1: P-Net over the image pyramid proposes square candidates (paper, section II-A)."""
         settings = self.settings
         level_boxes, level_scores = [np.empty((0, 4))], [np.empty(0)]
-        pixels = _normalise(image)
-        for scale in pyramid_scales(image.shape[1], image.shape[0], settings):
-            size = (int(image.shape[1] * scale), int(image.shape[0] * scale))
-            level = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+        for scale, level in self._pyramid(image):
             offsets, probabilities = self._pnet.run(None, {"image": level[None]})
             boxes, scores = _decode_proposals(offsets[0], probabilities[0, :, :, 1], scale, settings.thresholds[0])
             kept = non_maximum_suppression(boxes, scores, settings.nms_level)
@@ -145,12 +154,38 @@ class FaceDetector:
         kept = non_maximum_suppression(boxes, scores, settings.nms_pyramid)
         return _to_squares(boxes[kept]), scores[kept]
 
+    def _pyramid(self, image: NDArray[np.uint8]) -> Iterator[tuple[float, NDArray[np.float32]]]:
+        """The levels of the image pyramid, largest first: scale, and pixels as P-Net takes them."""
+        height, width = image.shape[:2]
+        source = _normalise(image) if self.settings.exact else image
+        for scale in pyramid_scales(width, height, self.settings):
+            level = _shrink(source, int(width * scale), int(height * scale))
+            if self.settings.exact:
+                yield scale, np.asarray(level, dtype=np.float32)
+            else:
+                yield scale, _normalise(level)
+                source = level
+
+    def _look_at(
+        self, net: onnxruntime.InferenceSession, image: NDArray[np.uint8], boxes: Boxes, size: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """What R- or O-Net says of boxes (at least one), a bounded number at a time.
+
+        Returns:
+            Offsets, float32 (n, 4), and probabilities of no face and face, float32 (n, 2).
+        """
+        cut = crop_and_resize if self.settings.exact else crop_and_resize_fast
+        parts = [boxes[start : start + _PATCHES_AT_ONCE] for start in range(0, len(boxes), _PATCHES_AT_ONCE)]
+        answers = [
+            net.run(["offsets", "probabilities"], {"image": _normalise(cut(image, part, size))}) for part in parts
+        ]
+        return np.concatenate([offsets for offsets, _ in answers]), np.concatenate([scores for _, scores in answers])
+
     def _refine(self, image: NDArray[np.uint8], boxes: Boxes, scores: Scores) -> tuple[Boxes, Scores]:
         """Stage 2: R-Net rejects most candidates and calibrates the rest (paper, section II-A)."""
         if not len(boxes):
             return boxes, scores
-        patches = crop_and_resize(image, boxes, _RNET_SIZE)
-        offsets, probabilities = self._rnet.run(None, {"image": _normalise(patches)})
+        offsets, probabilities = self._look_at(self._rnet, image, boxes, _RNET_SIZE)
         boxes, scores = _calibrate(boxes, offsets), probabilities[:, 1].astype(np.float64)
         confident = scores > self.settings.thresholds[1]
         boxes, scores = boxes[confident], scores[confident]
@@ -164,8 +199,7 @@ class FaceDetector:
         """
         if not len(boxes):
             return boxes, scores
-        patches = crop_and_resize(image, boxes, _ONET_SIZE)
-        offsets, probabilities = self._onet.run(["offsets", "probabilities"], {"image": _normalise(patches)})
+        offsets, probabilities = self._look_at(self._onet, image, boxes, _ONET_SIZE)
         boxes, scores = _calibrate(boxes, offsets), probabilities[:, 1].astype(np.float64)
         confident = scores > self.settings.thresholds[2]
         boxes, scores = boxes[confident], scores[confident]
@@ -210,15 +244,21 @@ def non_maximum_suppression(
     """
     order = np.argsort(scores)[::-1]
     boxes = boxes[order]
-    upper_left = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
-    lower_right = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
-    intersection = np.prod(np.maximum(lower_right - upper_left, 0.0), axis=2)
-    areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-    if overlap == "union":
-        denominator = areas[:, None] + areas[None, :] - intersection
-    else:
-        denominator = np.minimum(areas[:, None], areas[None, :])
-    suppressed = np.triu(intersection > threshold * denominator, k=1).any(axis=0)
+    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    suppressed = np.zeros(len(boxes), dtype=bool)
+    for start in range(0, len(boxes), _SUPPRESSED_AT_ONCE):
+        # Against itself and all that are worse.
+        better, others = slice(start, start + _SUPPRESSED_AT_ONCE), slice(start, None)
+        intersection: NDArray[np.float64] = np.ones(1)
+        for low, high in ((0, 2), (1, 3)):
+            start_of_both = np.maximum(boxes[better, low, None], boxes[None, others, low])
+            end_of_both = np.minimum(boxes[better, high, None], boxes[None, others, high])
+            intersection = intersection * np.maximum(end_of_both - start_of_both, 0.0)
+        if overlap == "union":
+            denominator = areas[better, None] + areas[None, others] - intersection
+        else:
+            denominator = np.minimum(areas[better, None], areas[None, others])
+        suppressed[others] |= np.triu(intersection > threshold * denominator, k=1).any(axis=0)
     return order[~suppressed]
 
 
@@ -245,13 +285,45 @@ def crop_and_resize(image: NDArray[np.uint8], boxes: Boxes, size: int) -> NDArra
     top, y_inside, y_weight = _sample_axis(y, height)
     right, bottom = np.minimum(left + 1, width - 1), np.minimum(top + 1, height - 1)
     x_weight, y_weight = x_weight[:, None, :, None], y_weight[:, :, None, None]
-    rows_above, rows_below = top[:, :, None], bottom[:, :, None]
+    rows_above, rows_below = top[:, :, None] * width, bottom[:, :, None] * width
     columns_left, columns_right = left[:, None, :], right[:, None, :]
-    above = image[rows_above, columns_left] * (1 - x_weight) + image[rows_above, columns_right] * x_weight
-    below = image[rows_below, columns_left] * (1 - x_weight) + image[rows_below, columns_right] * x_weight
-    patches = above * (1 - y_weight) + below * y_weight
+    pixels = image.reshape(-1, image.shape[2])
+
+    def along_x(rows: NDArray[np.intp]) -> NDArray[np.float32]:
+        before, after = pixels.take(rows + columns_left, axis=0), pixels.take(rows + columns_right, axis=0)
+        blended: NDArray[np.float32] = before * (1 - x_weight) + after * x_weight
+        return blended
+
+    patches = along_x(rows_above) * (1 - y_weight) + along_x(rows_below) * y_weight
     patches[~(y_inside[:, :, None] & x_inside[:, None, :])] = 127.5
     return patches
+
+
+def crop_and_resize_fast(image: NDArray[np.uint8], boxes: Boxes, size: int) -> NDArray[np.uint8]:
+    """As `crop_and_resize`, by OpenCV: it samples at 32nds of a pixel and rounds to whole grey levels.
+
+    Returns:
+        uint8 (n, size, size, 3).
+    """
+    height, width = image.shape[:2]
+    steps = np.linspace(0.0, 1.0, size)
+    x = (boxes[:, 0:1] + (boxes[:, 2:3] - boxes[:, 0:1]) * steps) * ((width - 1) / width)
+    y = (boxes[:, 1:2] + (boxes[:, 3:4] - boxes[:, 1:2]) * steps) * ((height - 1) / height)
+    shape = (len(boxes), size, size)
+    patches = cv2.remap(
+        image,
+        np.broadcast_to(x[:, None, :], shape).reshape(-1, size).astype(np.float32),
+        np.broadcast_to(y[:, :, None], shape).reshape(-1, size).astype(np.float32),
+        interpolation=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=(127, 127, 127),
+    )
+    return np.asarray(patches, dtype=np.uint8).reshape(*shape, 3)
+
+
+def _shrink(pixels: NDArray[Any], width: int, height: int) -> NDArray[Any]:
+    """Pixels, (rows, columns, 3), averaged over areas to a smaller size."""
+    return np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA))
 
 
 def _sample_axis(

@@ -6,9 +6,12 @@ The one decoder of the system: the API, the preparation of the training data and
 from __future__ import annotations
 
 import io
+import math
 import warnings
+from dataclasses import dataclass
 from typing import Final
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -20,6 +23,9 @@ FORMATS: Final[tuple[str, ...]] = ("JPEG", "PNG", "WEBP")
 
 MAX_PIXELS: Final[int] = 50_000_000
 """Default limit on width x height: above any phone's camera frame, below what would exhaust a worker's memory."""
+
+_FACTORS: Final[tuple[int, ...]] = (2, 4, 8)
+"""By which an image may be reduced: those of the JPEG decoder."""
 
 # Pillow warns, and from twice this size raises, on its own account; the limit that counts is checked in `decode`.
 Image.MAX_IMAGE_PIXELS = None
@@ -46,6 +52,46 @@ _OTHER_SIGNATURES: Final[tuple[tuple[bytes, int, str], ...]] = (
 )
 
 
+@dataclass(frozen=True)
+class Frame:
+    """A decoded image, reduced where it had more pixels than are needed.
+
+    Attributes:
+        pixels: uint8 (rows, columns, 3), RGB, upright, contiguous.
+        width: of the image as it was sent, upright, in pixels.
+        height: of the image as it was sent, upright, in pixels.
+    """
+
+    pixels: NDArray[np.uint8]
+    width: int
+    height: int
+
+
+def decode_frame(data: bytes, *, max_pixels: int = MAX_PIXELS, working_side: int | None = None) -> Frame:
+    """Decode as `decode` does, and reduce a large image by 2, 4 or 8.
+
+    JPEG files are reduced in their decoder, which leaves out the work on the pixels that go, others after it.
+
+    Args:
+        data: the whole file.
+        max_pixels: as for `decode`.
+        working_side: the shorter side of the result is no smaller than this because of the reduction; None reduces
+            nothing.
+
+    Raises:
+        InvalidImageError, UnsupportedTypeError, TooLargeError: see `decode`.
+    """
+    width, height, pixels = _read(data, max_pixels, working_side)
+    if (pixels.shape[0] > pixels.shape[1]) != (height > width):
+        width, height = height, width  # a quarter turn by its EXIF orientation
+    shorter = min(pixels.shape[:2])
+    factor = max((factor for factor in _FACTORS if working_side and shorter >= factor * working_side), default=1)
+    if factor > 1:
+        size = (round(pixels.shape[1] / factor), round(pixels.shape[0] / factor))
+        pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    return Frame(pixels, width, height)
+
+
 def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """Decode a JPEG, PNG or WebP file to upright RGB pixels.
 
@@ -64,6 +110,15 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
         UnsupportedTypeError: the data is a file of another format.
         TooLargeError: the image has more than `max_pixels` pixels.
     """
+    return _read(data, max_pixels, None)[2]
+
+
+def _read(data: bytes, max_pixels: int, working_side: int | None) -> tuple[int, int, NDArray[np.uint8]]:
+    """Width and height as the file's header has them, and the upright pixels, those of a large JPEG reduced.
+
+    Raises:
+        InvalidImageError, UnsupportedTypeError, TooLargeError: see `decode`.
+    """
     if not data:
         raise InvalidImageError("The image has no bytes. Send the content of a JPEG, PNG or WebP file.")
     with warnings.catch_warnings():
@@ -75,7 +130,9 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
                     raise TooLargeError(
                         f"The image has {width} x {height} pixels; {max_pixels:,} are accepted. Scale it down."
                     )
-                return np.ascontiguousarray(_to_rgb(_upright(image)))
+                if working_side is not None:
+                    _reduce_in_decoder(image, working_side)
+                return width, height, np.ascontiguousarray(_to_rgb(_upright(image)))
         except UnidentifiedImageError:
             raise _unreadable(data) from None
         except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError) as error:
@@ -83,6 +140,14 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
             raise InvalidImageError(
                 "The image is damaged or incomplete: it was recognised but could not be decoded. Send the whole file."
             ) from error
+
+
+def _reduce_in_decoder(image: Image.Image, working_side: int) -> None:
+    """Have a JPEG file decoded at a half, a quarter or an eighth where its shorter side stays long enough."""
+    shorter = min(image.size)
+    if shorter >= 2 * working_side:  # `draft` also converts colours, which is left to `_to_rgb`
+        scale = working_side / shorter
+        image.draft(None, (math.ceil(image.width * scale), math.ceil(image.height * scale)))
 
 
 def _unreadable(data: bytes) -> InvalidImageError | UnsupportedTypeError:
