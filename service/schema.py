@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import json
 from http import HTTPStatus
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
 
 from service import problems
-from service.classifier import ClassifierMetadata
 from service.errors import MeaaError
-from service.estimator import MoodEstimate
 from service.moods import MOODS
+from service.settings import Settings
 from service.upload import FIELDS
+
+if TYPE_CHECKING:  # the process that starts the workers needs neither
+    from service.classifier import ClassifierMetadata
+    from service.estimator import MoodEstimate
 
 UPLOAD_PATH: Final[str] = "/upload-meaa-image"
 OPENAPI_PATH: Final[str] = "/docs.json"
+METRICS_PATH: Final[str] = "/metrics"
+
+_UNNAMED: Final = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.INTERNAL_SERVER_ERROR)
+"""Statuses of an upload that say all by themselves; see `problems.from_status`."""
 
 IMAGE_TYPES: Final[tuple[str, ...]] = ("image/jpeg", "image/png", "image/webp")
 
@@ -67,7 +74,7 @@ class MoodResponse(BaseModel):
         )
 
 
-def openapi_document(version: str) -> dict[str, Any]:
+def openapi_document(version: str, settings: Settings = Settings()) -> dict[str, Any]:  # noqa: B008 (it is frozen)
     """The API as an OpenAPI 3.1 document.
 
     Written here, because BentoML describes only what its own decorators declare, and those cannot express problem
@@ -75,6 +82,7 @@ def openapi_document(version: str) -> dict[str, Any]:
 
     Args:
         version: of the service.
+        settings: what is asked of clients, and which addresses there are.
     """
     _, schemas = models_json_schema(
         [(MoodResponse, "serialization"), (problems.Problem, "serialization")],
@@ -89,27 +97,34 @@ def openapi_document(version: str) -> dict[str, Any]:
         },
         "servers": [{"url": "."}],
         "paths": {
-            UPLOAD_PATH: {"post": _upload_operation()},
+            UPLOAD_PATH: {"post": _upload_operation(settings)},
             "/healthz": {"get": _health_operation("Whether the service runs.")},
             "/livez": {"get": _health_operation("Whether the service runs (Kubernetes' liveness probe).")},
             "/readyz": {"get": _health_operation("Whether the service takes requests (Kubernetes' readiness probe).")},
-            "/metrics": {"get": _health_operation("Figures for Prometheus.")},
+            **_metrics_path(settings),
         },
         "components": {
             "schemas": schemas["$defs"],
-            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+            **({"securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}} if settings.tokens else {}),
         },
     }
 
 
-def _upload_operation() -> dict[str, Any]:
+def answers() -> list[tuple[int, str]]:
+    """Every status of an upload with every code that it may carry."""
+    named = [(int(status), kind.code) for kind, status in problems.STATUSES.items()]
+    unnamed = [(int(status), problems.from_status(status).code) for status in _UNNAMED]
+    return [(200, "ok"), (400, "disconnected"), *named, *unnamed]
+
+
+def _upload_operation(settings: Settings) -> dict[str, Any]:
     binary = {"type": "string", "format": "binary"}
     fields = {name: {**binary, "description": "A JPEG, PNG or WebP file."} for name in FIELDS}
     form = {"type": "object", "properties": fields, "anyOf": [{"required": [name]} for name in FIELDS]}
     return {
         "operationId": "upload_meaa_image",
         "summary": "The mood of the largest face in an image.",
-        "security": [{}, {"token": []}],
+        **_security(settings.tokens),
         "requestBody": {
             "required": True,
             "content": {
@@ -127,6 +142,10 @@ def _upload_operation() -> dict[str, Any]:
     }
 
 
+def _security(tokens: tuple[str, ...]) -> dict[str, Any]:
+    return {"security": [{"token": []}]} if tokens else {}
+
+
 def _problem_responses() -> dict[str, Any]:
     """The error responses of the upload, by status; each names the codes it may carry."""
     by_status: dict[HTTPStatus, list[type[MeaaError]]] = {}
@@ -142,8 +161,9 @@ def _problem_responses() -> dict[str, Any]:
         }
         for status, kinds in by_status.items()
     }
-    timeout = problems.from_status(HTTPStatus.REQUEST_TIMEOUT, "The request did not arrive within 20 seconds.")
-    documented["408"] = _problem_response(f"`{timeout.code}`: {timeout.title}", {timeout.code: timeout})
+    for status in _UNNAMED:
+        problem = problems.from_status(status)
+        documented[str(int(status))] = _problem_response(f"`{problem.code}`: {problem.title}", {problem.code: problem})
     return dict(sorted(documented.items()))
 
 
@@ -165,8 +185,26 @@ def _headers(kinds: list[type[MeaaError]]) -> dict[str, Any]:
 
 
 def _health_operation(summary: str) -> dict[str, Any]:
-    return {"summary": summary, "responses": {"200": {"description": "OK", "content": {"text/plain": {}}}}}
+    ok = {"description": "OK", "content": {"text/plain": {"schema": {"type": "string"}}}}
+    return {"summary": summary, "responses": {"200": ok}}
 
+
+def _metrics_path(settings: Settings) -> dict[str, Any]:
+    """The path of the figures, where it is there."""
+    if settings.metrics == "off":
+        return {}
+    operation = _health_operation("Figures for Prometheus.")
+    if settings.metrics == "token":
+        operation |= _security(settings.tokens)
+        operation["responses"]["401"] = _problem_responses()["401"]
+    return {METRICS_PATH: {"get": operation}}
+
+
+PAGE_ASSETS: Final[tuple[str, str]] = ("/static_content/swagger-ui.css", "/static_content/swagger-ui-bundle.js")
+"""What the page loads; BentoML has it."""
+
+PAGE_SCRIPT: Final[str] = f'SwaggerUIBundle({{url: {json.dumps("." + OPENAPI_PATH)}, dom_id: "#swagger-ui"}});'
+"""The page's own script."""
 
 # BentoML's page with its assets and without its Google Tag Manager: who looks at the API is nobody else's business.
 PAGE: Final[str] = f"""<!DOCTYPE html>
@@ -174,12 +212,13 @@ PAGE: Final[str] = f"""<!DOCTYPE html>
 <head>
 <meta charset="utf-8">
 <title>MEAA mood estimation</title>
-<link rel="stylesheet" href="./static_content/swagger-ui.css">
+<link rel="icon" href="data:,">
+<link rel="stylesheet" href=".{PAGE_ASSETS[0]}">
 </head>
 <body>
 <div id="swagger-ui"></div>
-<script src="./static_content/swagger-ui-bundle.js"></script>
-<script>SwaggerUIBundle({{url: {json.dumps("." + OPENAPI_PATH)}, dom_id: "#swagger-ui"}});</script>
+<script src=".{PAGE_ASSETS[1]}"></script>
+<script>{PAGE_SCRIPT}</script>
 </body>
 </html>
 """

@@ -2,31 +2,40 @@
 
 `POST /upload-meaa-image` is a route of a Starlette application mounted on the service, not a `bentoml.api`: those
 answer a broken upload with a 500 and their own error format, and write uploads to temporary files.
+
+This module is imported by the workers, and by the process that starts them. The latter needs no NumPy, OpenCV or ONNX
+Runtime, which are therefore imported where a worker sets itself up: a second less until the service is ready.
 """
 
 from __future__ import annotations
 
-import hmac
+import logging
+import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+import traceback
+from pathlib import Path
 from typing import Final
 
-import anyio
 import bentoml
 from starlette.applications import Starlette
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from service import bundle, metrics, problems, schema
-from service.errors import OverloadedError, UnauthorizedError
-from service.estimator import MoodEstimator
-from service.prediction_log import Prediction, PredictionLog
+from service import bundle, metrics, problems, schema, worker
+from service.admission import Admission, Buffer
+from service.perimeter import PerimeterMiddleware, check_token
 from service.settings import Settings
 from service.upload import read_image
 
 PORT: Final[int] = 8000
+SETTINGS: Final[Settings] = Settings.from_environment()
+
+_OUTSIDE_TIMEOUT: Final[float] = 60.0
+"""Seconds that the service may take for a request beside receiving it; far above what the queue lets happen."""
+
+_logger = logging.getLogger(__name__)
 
 
 async def upload_meaa_image(request: Request) -> Response:
@@ -34,7 +43,8 @@ async def upload_meaa_image(request: Request) -> Response:
     started = time.perf_counter()
     status, code = 500, "internal_server_error"
     try:
-        response: Response = JSONResponse((await bentoml.get_current_service().answer(request)).model_dump())
+        answer = await bentoml.get_current_service().answer(request)
+        response: Response = JSONResponse(answer.model_dump())
         status, code = response.status_code, "ok"
     except problems.ANSWERABLE as error:
         response = problem = problems.respond(error)
@@ -42,15 +52,24 @@ async def upload_meaa_image(request: Request) -> Response:
     except ClientDisconnect:
         response = Response(status_code=400)  # nobody reads it, but BentoML waits for one
         status, code = response.status_code, "disconnected"
+    except Exception as error:
+        _report(error)
+        response = problems.ProblemResponse(problems.from_status(status))
     finally:
         metrics.REQUESTS.labels(status=status, code=code).inc()
         metrics.DURATION.observe(time.perf_counter() - started)
     return response
 
 
+def _report(error: Exception) -> None:
+    """Log what kind of fault it is and where; not its message, which may quote what was being read."""
+    places = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
+    _logger.error("A request failed: %s at %s", type(error).__qualname__, " > ".join(places))
+
+
 async def openapi(_: Request) -> Response:
     """`GET /docs.json`: the OpenAPI document."""
-    return JSONResponse(schema.openapi_document(bentoml.get_current_service().version))
+    return JSONResponse(schema.openapi_document(bentoml.get_current_service().version, SETTINGS))
 
 
 async def page(_: Request) -> Response:
@@ -58,10 +77,17 @@ async def page(_: Request) -> Response:
     return HTMLResponse(schema.PAGE)
 
 
+def figures(_: Request) -> Response:
+    """`GET /metrics`: what Prometheus is told, of all workers."""
+    content, media_type = metrics.exposition()
+    return Response(content, media_type=media_type)
+
+
 api: Final = Starlette(
     routes=[
         Route(schema.UPLOAD_PATH, upload_meaa_image, methods=["POST"]),
         Route(schema.OPENAPI_PATH, openapi),
+        Route(schema.METRICS_PATH, figures),
         Route("/", page),
     ]
 )
@@ -70,8 +96,12 @@ api: Final = Starlette(
 @bentoml.service(
     name="mood_estimator",
     http={"port": PORT},
-    # BentoML decodes the type as UTF-8 for its access log, and cuts the response off where a client's is not.
-    logging={"access": {"request_content_type": False}},
+    workers=SETTINGS.workers or "cpu_count",
+    traffic={"timeout": SETTINGS.read_seconds + _OUTSIDE_TIMEOUT},
+    metrics={"enabled": False},  # see `service.metrics`
+    # Who called from where is nobody's business here; the proxy that knows may log it.
+    logging={"access": {"enabled": False}},
+    tracing={"excluded_urls": ".*"},
     envs=[{"name": "BENTOML_DO_NOT_TRACK", "value": "True"}],
 )
 @bentoml.asgi_app(api)
@@ -80,64 +110,62 @@ class MoodEstimation:
 
     def __init__(self) -> None:
         """Load the model bundle; see `service.settings` for what the environment decides."""
-        settings = Settings.from_environment()
+        from service.estimator import STAGES, MoodEstimator
+        from service.moods import MOODS
+        from service.prediction_log import Prediction, PredictionLog
+
+        worker.harden()
         bento = MoodEstimation.bento  # type: ignore[attr-defined]  # of the service that the decorator makes
         self.version: str = str(bento.tag.version) if bento is not None else "checkout"
-        self._settings = settings
-        self._estimator = MoodEstimator.load(bundle.find(bento, settings.bundle))
-        self._log = PredictionLog(settings.prediction_log) if settings.prediction_log else None
-        self._threads = anyio.CapacityLimiter(settings.threads)
-        self._admitted = 0
+        self._estimator = MoodEstimator.load(bundle.find(bento, SETTINGS.bundle))
+        self._prediction = Prediction
+        self._log = PredictionLog(SETTINGS.prediction_log) if SETTINGS.prediction_log else None
+        self._buffer = Buffer(SETTINGS.max_buffer)
+        self._admission = Admission(threads=SETTINGS.threads, max_queue=SETTINGS.max_queue, max_wait=SETTINGS.max_wait)
+        version = self._estimator.classifier.metadata.version
+        metrics.prepare(answers=schema.answers(), stages=STAGES, moods=MOODS, version=version)
 
     async def answer(self, request: Request) -> schema.MoodResponse:
         """The response to an upload.
 
         Raises:
             MeaaError, HTTPException: see `service.problems`.
+            ClientDisconnect: the client did not wait for it.
         """
-        self._authorise(request)
-        with self._admission():
-            data = await read_image(request, max_bytes=self._settings.max_bytes, seconds=self._settings.read_seconds)
-            # In a thread, so that the event loop goes on answering; NumPy, OpenCV and ONNX Runtime release the GIL.
-            return await anyio.to_thread.run_sync(self._estimate, data, limiter=self._threads)
+        check_token(request.headers.get("authorization", ""), SETTINGS.tokens)
+        self._admission.check()
+        with self._buffer.lease() as hold:
+            data = await read_image(request, max_bytes=SETTINGS.max_bytes, seconds=SETTINGS.read_seconds, hold=hold)
+            response = await self._admission.run(lambda: self._estimate(data), given_up=request.is_disconnected)
+        if response is None:
+            raise ClientDisconnect
+        return response
 
     def _estimate(self, data: bytes) -> schema.MoodResponse:
         """Estimate, count and log: the part of a request that runs in a thread."""
-        estimate = self._estimator.estimate(data, max_pixels=self._settings.max_pixels)
+        estimate = self._estimator.estimate(
+            data,
+            max_pixels=SETTINGS.max_pixels,
+            observe=lambda stage, seconds: metrics.STAGE_DURATION.labels(stage=stage).observe(seconds),
+        )
         model = self._estimator.classifier.metadata
+        metrics.FACES.inc(estimate.face_count)
         metrics.PREDICTIONS.labels(mood=estimate.mood, model_version=model.version).inc()
         if self._log is not None:
-            self._log.write(Prediction.of(estimate, model.version))
+            self._log.write(self._prediction.of(estimate, model.version))
         return schema.MoodResponse.of(estimate, model)
 
-    def _authorise(self, request: Request) -> None:
-        """Check the bearer token, in a time that does not tell how much of it is right.
 
-        Raises:
-            UnauthorizedError: a token is set and the request does not carry it.
-        """
-        if self._settings.token is None:
-            return
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        # Starlette decodes headers as Latin-1; encoded so again, they are the bytes that were sent.
-        right = hmac.compare_digest(token.strip().encode("latin-1"), self._settings.token.encode())
-        if scheme.lower() != "bearer" or not right:
-            raise UnauthorizedError("Send the header `Authorization: Bearer TOKEN` with a valid token.")
-
-    @contextmanager
-    def _admission(self) -> Iterator[None]:
-        """A place among the requests that this worker holds at once; bounds its memory and the time spent waiting.
-
-        Raises:
-            OverloadedError: all places are taken.
-        """
-        if self._admitted >= self._settings.max_queue:
-            raise OverloadedError("Too many requests are waiting. Try again in a moment.")
-        self._admitted += 1
-        try:
-            yield
-        finally:
-            self._admitted -= 1
-
-
+# In a container BentoML does not replace a worker that died, and waits until the last one has.
+os.environ.pop("BENTOML_CONTAINERIZED", None)
+worker.use_bounded_protocol(SETTINGS.read_seconds)
+MoodEstimation.add_asgi_middleware(PerimeterMiddleware, settings=SETTINGS)  # type: ignore[attr-defined]
+if SETTINGS.cors_origins:
+    MoodEstimation.add_asgi_middleware(  # type: ignore[attr-defined]
+        CORSMiddleware,
+        allow_origins=SETTINGS.cors_origins,
+        allow_methods=["POST"],
+        allow_headers=["Authorization", "Content-Type"],
+        expose_headers=["Retry-After"],
+    )
 MoodEstimation.add_asgi_middleware(problems.ProblemMiddleware)  # type: ignore[attr-defined]

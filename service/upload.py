@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from http import HTTPStatus
 from typing import Final
 
@@ -29,7 +29,7 @@ class _MemoryParser(MultiPartParser):
     spool_max_size = 0  # to SpooledTemporaryFile: no size is too large
 
 
-async def read_image(request: Request, *, max_bytes: int, seconds: float) -> bytes:
+async def read_image(request: Request, *, max_bytes: int, seconds: float, hold: Callable[[int], None]) -> bytes:
     """The bytes of the image in a request: of a multipart field in `FIELDS`, or the whole body.
 
     The bytes alone tell what they are: the declared type of a multipart field, and that of a body among images, is
@@ -39,11 +39,13 @@ async def read_image(request: Request, *, max_bytes: int, seconds: float) -> byt
         request: with a body not read so far.
         max_bytes: largest body accepted.
         seconds: longest time that the body may take to arrive.
+        hold: told the size of each chunk before it is kept; see `service.admission.Buffer`.
 
     Raises:
         MissingImageError: there is no body, or no image field in it, or its multipart structure is broken.
         UnsupportedTypeError: the body is declared to be neither multipart nor an image.
         TooLargeError: the body is larger than `max_bytes`; raised before the rest is read.
+        OverloadedError: there is no room for it.
         HTTPException: the body did not arrive in time.
     """
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -52,7 +54,7 @@ async def read_image(request: Request, *, max_bytes: int, seconds: float) -> byt
             f"The request's content type is {content_type[:80]!r}. Send {_MULTIPART} with a field {FIELDS[0]!r}, "
             "or the image itself with its type, for example image/jpeg."
         )
-    body = _bounded(request, max_bytes)
+    body = _bounded(request, max_bytes, hold)
     try:
         async with asyncio.timeout(seconds):
             if content_type == _MULTIPART:
@@ -67,7 +69,7 @@ async def read_image(request: Request, *, max_bytes: int, seconds: float) -> byt
     return data
 
 
-async def _bounded(request: Request, max_bytes: int) -> AsyncGenerator[bytes, None]:
+async def _bounded(request: Request, max_bytes: int, hold: Callable[[int], None]) -> AsyncGenerator[bytes, None]:
     """The body as it arrives.
 
     Raises:
@@ -82,6 +84,7 @@ async def _bounded(request: Request, max_bytes: int) -> AsyncGenerator[bytes, No
         received += len(chunk)
         if received > max_bytes:
             raise too_large
+        hold(len(chunk))
         yield chunk
 
 

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import http.client
-import os
 import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,11 +12,13 @@ from pathlib import Path
 import httpx
 import pytest
 
+from benchmarks.server import UPLOAD
+from benchmarks.server import serve as start_server
 from service.estimator import MoodEstimator
 from tests.conftest import ROOT
 from tests.service.pictures import Pixels, encode
 
-UPLOAD = "/upload-meaa-image"
+__all__ = ["UPLOAD", "Server", "serve"]
 
 
 @dataclass(frozen=True)
@@ -59,59 +57,41 @@ def serve(
     """The service in a process of its own, as `make serve` starts it.
 
     Args:
-        directory: for logs, and for BentoML's home.
+        directory: for logs, temporary files, and BentoML's home.
         target: what `bentoml serve` is told to serve.
         working_directory: where it is told so.
         environment: variables beside those of this process; of the latter those of the service are left out.
     """
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    log, prediction_log = directory / "server.log", directory / "predictions.jsonl"
-    variables = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("MEAA_")},
-        "BENTOML_HOME": str(directory / "bentoml"),
-        "BENTOML_DO_NOT_TRACK": "True",
-        "MEAA_PREDICTION_LOG": str(prediction_log),
-        **environment,
-    }
-    command = [sys.executable, "-m", "bentoml", "serve", target]
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [*command, "--host", "127.0.0.1", "--port", str(port)],
-            cwd=working_directory, env=variables, stdout=output, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
-            _wait_until_ready(client, process, log)
-            yield Server(client, port, log, prediction_log)
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
-
-
-def _wait_until_ready(client: httpx.Client, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 120
-    while process.poll() is None and time.monotonic() < deadline:
-        try:
-            if client.get("/readyz").is_success:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.1)
-    pytest.fail(f"the server did not start:\n{log.read_text()}")
+    prediction_log, temporary = directory / "predictions.jsonl", directory / "tmp"
+    temporary.mkdir(exist_ok=True)
+    variables = {"MEAA_PREDICTION_LOG": str(prediction_log), "TMPDIR": str(temporary), **environment}
+    with (
+        start_server(directory, target, working_directory=working_directory, environment=variables) as running,
+        httpx.Client(base_url=running.url, timeout=60) as client,
+    ):
+        yield Server(client, running.port, running.log, prediction_log)
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with the default settings, but with less patience for slow senders."""
-    with serve(tmp_path_factory.mktemp("server"), MEAA_READ_SECONDS="4") as running:
+    with serve(tmp_path_factory.mktemp("server"), MEAA_READ_SECONDS="3") as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def guarded_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server with a token and room for a single request."""
-    with serve(tmp_path_factory.mktemp("guarded"), MEAA_TOKEN="open sesame", MEAA_MAX_QUEUE="1") as running:
+    """A server with two tokens, all closed that can be, one web page let in, and room for a single image."""
+    with serve(
+        tmp_path_factory.mktemp("guarded"),
+        MEAA_TOKEN="open sesame, open simsim",
+        MEAA_DOCS="off",
+        MEAA_METRICS="token",
+        MEAA_CORS_ORIGINS="https://clinic.example",
+        MEAA_WORKERS="1",
+        MEAA_MAX_QUEUE="1",
+        MEAA_PREDICTION_LOG="/dev/full",
+    ) as running:
         yield running
 
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import sys
-import time
 
-import httpx
 import numpy as np
 import pytest
 
@@ -120,63 +117,6 @@ def test_requests_side_by_side_get_their_own_answers(server: Server, astronaut: 
     assert len({answer["face"]["x"] for answer in alone}) == 6
 
 
-class TestGuardedServer:
-    """A server with a token, and with room for one request at a time."""
-
-    @pytest.mark.parametrize(
-        "header",
-        [None, "Bearer", "Bearer open", "Bearer open sesame!", "Basic open sesame", "open sesame", b"Bearer \xff"],
-    )
-    def test_without_the_token_nobody_gets_in(
-        self, guarded_server: Server, photo: bytes, header: str | bytes | None
-    ) -> None:
-        headers = {} if header is None else {b"authorization": header.encode() if isinstance(header, str) else header}
-        response = guarded_server.client.post(UPLOAD, files={"image": photo}, headers=headers)
-        assert response.status_code == 401
-        assert response.json()["code"] == "unauthorized"
-        assert response.headers["www-authenticate"] == "Bearer"
-
-    def test_with_the_token_one_gets_in(self, guarded_server: Server, photo: bytes) -> None:
-        response = guarded_server.client.post(
-            UPLOAD, files={"image": photo}, headers={"authorization": "bearer open sesame"}
-        )
-        assert response.status_code == 200
-
-    def test_health_needs_no_token(self, guarded_server: Server) -> None:
-        assert guarded_server.client.get("/readyz").status_code == 200
-
-    def test_who_finds_it_full_is_told_when_to_come_back(self, guarded_server: Server, photo: bytes) -> None:
-        token = {"authorization": "Bearer open sesame"}
-        head = (
-            f"POST {UPLOAD} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer open sesame\r\n"
-            "Content-Type: image/jpeg\r\nContent-Length: 999\r\n\r\n"
-        )
-
-        def upload() -> httpx.Response:
-            return guarded_server.client.post(UPLOAD, files={"image": photo}, headers=token)
-
-        def upload_beside_another() -> httpx.Response:
-            with socket.create_connection(("127.0.0.1", guarded_server.port)) as occupant:
-                occupant.sendall(head.encode())
-                time.sleep(0.3)  # until it has the only place; an upload sent at once might have it first
-                assert guarded_server.client.get("/livez").status_code == 200
-                return upload()
-
-        response = _until(503, upload_beside_another)
-        assert response.json()["code"] == "overloaded"
-        assert int(response.headers["retry-after"]) >= 1
-        _until(200, upload)
-
-
-def _until(status: int, send) -> httpx.Response:  # type: ignore[no-untyped-def]
-    """Send until the answer has this status: a connection opened or closed is noticed a moment later."""
-    deadline = time.monotonic() + 5
-    while (response := send()).status_code != status and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert response.status_code == status
-    return response
-
-
 @pytest.mark.parametrize("path", ["/healthz", "/livez", "/readyz", "/metrics", "/", "/docs.json"])
 def test_the_other_endpoints_answer(server: Server, path: str) -> None:
     assert server.client.get(path).status_code == 200
@@ -195,7 +135,7 @@ def test_the_openapi_document_describes_the_upload(server: Server) -> None:
     upload = server.client.get("/docs.json").json()["paths"][UPLOAD]["post"]
     assert {"multipart/form-data", "image/jpeg", "image/png", "image/webp"} == set(upload["requestBody"]["content"])
     assert set(upload["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]) == {"image", "file"}
-    assert {"200", "400", "401", "408", "413", "415", "422", "503"} == set(upload["responses"])
+    assert {"200", "400", "401", "408", "413", "415", "422", "500", "503"} == set(upload["responses"])
     for status, response in upload["responses"].items():
         media_type = "application/json" if status == "200" else problems.MEDIA_TYPE
         assert response["content"][media_type]["schema"]["$ref"].startswith("#/components/schemas/")
@@ -211,23 +151,6 @@ def test_the_openapi_document_defines_all_that_it_refers_to() -> None:
     referred = {part.split('"')[0] for part in text.split("#/components/schemas/")[1:]}
     assert referred == {"MoodResponse", "FaceBox", "Model", "Problem"}
     assert referred <= set(document["components"]["schemas"])
-
-
-def test_metrics_count_answers_and_moods(server: Server, photo: bytes) -> None:
-    def value(name: str) -> float:
-        lines = server.client.get("/metrics").text.splitlines()
-        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name))
-
-    names = [
-        'meaa_requests_total{code="ok",status="200"}',
-        'meaa_requests_total{code="invalid_image",status="400"}',
-        "meaa_predictions_total",
-        "meaa_request_duration_seconds_count",
-    ]
-    before = [value(name) for name in names]
-    server.upload(photo)
-    server.upload(b"no image")
-    assert [value(name) - was for name, was in zip(names, before, strict=True)] == [1, 1, 1, 2]
 
 
 def test_a_prediction_is_logged_without_a_trace_of_the_image(server: Server, photo: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import warnings
 
 import numpy as np
@@ -43,6 +44,15 @@ def test_transparent_areas_show_white() -> None:
 @pytest.mark.parametrize("orientation", TO_STORED)
 def test_the_exif_orientation_is_applied(orientation: int) -> None:
     np.testing.assert_allclose(images.decode(oriented(RAMP, orientation)), RAMP, atol=8)
+
+
+def test_an_exif_block_that_can_be_read_and_cannot_be_written_again_turns_the_image() -> None:
+    """A rational where a whole number belongs, beside an orientation that is right."""
+    entries = [(0x0100, 5, 1, 38), (0x0112, 3, 1, 6)]  # ImageWidth as 1/3, Orientation 6; little-endian
+    block = b"II*\x00" + struct.pack("<IH", 8, len(entries))
+    block += b"".join(struct.pack("<HHII", *entry) for entry in entries) + struct.pack("<III", 0, 1, 3)
+    stored = np.rot90(RAMP)  # as `TO_STORED` has it for 6
+    np.testing.assert_allclose(images.decode(with_exif(stored, block)), RAMP, atol=8)
 
 
 def test_the_pixel_limit_holds_before_anything_is_decoded() -> None:

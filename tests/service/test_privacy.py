@@ -1,0 +1,100 @@
+"""No image, crop or landmark is left anywhere, whatever became of the request."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks.traces import markers, search
+from service import images
+from service.estimator import MoodEstimator
+from tests.conftest import ROOT
+from tests.service.conftest import UPLOAD, Server, serve
+from tests.service.pictures import Pixels, encode
+
+TELLTALE = b"meaa-telltale-7c1e44b09d"
+"""Stands in the EXIF block of the images here."""
+
+
+@pytest.fixture(scope="module")
+def telltale(astronaut: Pixels) -> bytes:
+    """A photo that says in its metadata where it came from."""
+    exif = Image.Exif()
+    exif[0x010E] = TELLTALE.decode()  # ImageDescription
+    return encode(astronaut, exif=exif)
+
+
+@pytest.fixture(scope="module")
+def wanted(telltale: bytes, estimator: MoodEstimator) -> list[bytes]:
+    """What would be found of it."""
+    return [TELLTALE, *markers(telltale, estimator.estimate(telltale).face)]
+
+
+def send_all_ways(server: Server, photo: bytes) -> list[int]:
+    """The statuses of good, broken and faceless uploads."""
+    client = server.client
+    broken = photo[: len(photo) // 2]
+    responses = [
+        *(server.upload(photo) for _ in range(5)),
+        server.upload(broken),
+        server.upload(photo, field="photo"),
+        server.upload(photo + bytes(10_000_000)),
+        client.post(UPLOAD, content=photo, headers={"content-type": "image/jpeg"}),
+        client.post(UPLOAD, content=photo, headers={"content-type": "text/plain"}),
+        client.post(UPLOAD, content=iter([photo[:9000], photo[9000:]])),
+        client.post(UPLOAD, content=photo, headers={"content-type": "multipart/form-data; boundary=x"}),
+        server.upload(photo[:300] + bytes(len(photo))),
+        server.upload(encode(np.zeros((99, 99, 3), np.uint8)) + photo),  # no face, and one behind the image's end
+    ]
+    return [response.status_code for response in responses]
+
+
+def directories(server: Server) -> list[Path]:
+    """Where a server could have left something: its log and home, its temporary files, its working directory."""
+    return [server.log.parent, ROOT]
+
+
+def test_the_search_finds_what_is_there(
+    telltale: bytes, wanted: list[bytes], astronaut: Pixels, tmp_path: Path
+) -> None:
+    for name, content in {
+        "a cut.jpg": telltale[5_000:20_000],
+        "metadata.txt": b"..." + TELLTALE,
+        "pixels.bin": images.decode(telltale).tobytes(),
+    }.items():
+        (tmp_path / name).write_bytes(content)
+        assert search([tmp_path], wanted) == [tmp_path / name]
+        (tmp_path / name).unlink()
+    Image.fromarray(astronaut).save(tmp_path / "other.jpg", quality=30)
+    assert search([tmp_path], wanted) == []
+
+
+def test_nothing_of_an_image_is_written_or_logged(server: Server, telltale: bytes, wanted: list[bytes]) -> None:
+    begun = time.time() - 1
+    assert set(send_all_ways(server, telltale)) == {200, 400, 413, 415, 422}
+    assert search(directories(server), wanted, since=begun) == []
+
+
+def test_a_fault_of_the_service_leaves_nothing_either(telltale: bytes, wanted: list[bytes], tmp_path: Path) -> None:
+    """A bundle whose graph takes another size than it says: every image with a face fails, deep inside."""
+    bundle = tmp_path / "bundle"
+    shutil.copytree(ROOT / "bundle", bundle)
+    metadata = json.loads((bundle / "classifier" / "metadata.json").read_text())
+    metadata["input"]["size"] = 40
+    (bundle / "classifier" / "metadata.json").write_text(json.dumps(metadata))
+    begun = time.time() - 1
+    with serve(tmp_path, MEAA_BUNDLE=str(bundle), MEAA_WORKERS="1") as server:
+        response = server.upload(telltale)
+        assert response.status_code == 500
+        assert response.json()["code"] == "internal_server_error"
+        assert 500 in send_all_ways(server, telltale)
+        log = server.log.read_text()
+        assert "A request failed: " in log
+        assert "Traceback" not in log
+        assert search(directories(server), wanted, since=begun) == []

@@ -1,0 +1,40 @@
+"""The serving environment, as the Makefile sets it up: it is enough for the service, and there is little else in it."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from benchmarks import serving
+from benchmarks.server import serve
+from tests.conftest import ROOT
+from tests.service.conftest import Server
+
+PYTHON = ROOT / ".venv" / "bin" / "python"
+
+pytestmark = pytest.mark.skipif(
+    not PYTHON.exists(), reason="needs the serving environment: `make .venv/.installed` sets it up"
+)
+
+
+def test_the_environment_has_the_locked_packages_and_no_others() -> None:
+    script = "from importlib import metadata as m; [print(d.name, d.version, sep='==') for d in m.distributions()]"
+    listed = subprocess.run([PYTHON, "-c", script], capture_output=True, text=True, check=True).stdout
+    locked = (ROOT / "requirements-serving.lock").read_text().splitlines()
+    pins = {line.split()[0] for line in locked if "==" in line.split(" ")[0]}
+    assert {line.lower().replace("_", "-") for line in listed.split()} == pins
+
+
+def test_the_environment_takes_400_megabytes_at_most() -> None:
+    assert serving.directory_megabytes(PYTHON.parents[1]) <= 400
+
+
+def test_the_service_answers_from_it_as_from_the_development_environment(
+    server: Server, photo: bytes, tmp_path: Path
+) -> None:
+    request = {"files": {"image": photo}}
+    with serve(tmp_path, python=PYTHON) as lean:
+        answer = server.client.post(f"{lean.url}/upload-meaa-image", **request)
+    assert answer.json() == server.upload(photo).json()
