@@ -25,7 +25,7 @@ INSTALL := -m pip install --quiet --disable-pip-version-check --no-deps --requir
 .PHONY: help serve test lint data train mlflow bento containerize drift monitor-ui peers bench soak lock clean
 
 help:  ## list the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # A fifth less on disk: serving installs and tests nothing, and its first start writes the bytecode that it needs.
 $(SERVING)/.installed: requirements-serving.lock
@@ -90,6 +90,12 @@ containerize: bento  ## make a container image of the bento, with the engine fou
 	[ -n "$$engine" ] || { echo "No container engine found: install docker, podman, nerdctl or buildah." >&2; exit 1; }; \
 	echo "Building with $$engine ..."; \
 	$(DEV)/bin/bentoml containerize $(BENTO):latest --backend $$engine --image-tag $(BENTO):latest
+
+drift: $(DEV)/.installed  ## are live predictions still like the reference? (DRIFT="--since 7d")
+	@$(DEV)/bin/python -m monitoring.drift $(DRIFT)
+
+monitor-ui: $(DEV)/.installed  ## trends of the live predictions at http://127.0.0.1:8001
+	$(DEV)/bin/evidently ui --workspace live/workspace --host 127.0.0.1 --port 8001
 
 peers: $(PEERS)/.installed  ## the released model beside that of the package fer, on the same images
 	PYTHONPATH=$(PEERS) $(DEV)/bin/python -m pipelines.compare_peers

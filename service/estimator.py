@@ -48,6 +48,10 @@ class MoodEstimate:
     face_count: int
 
 
+Inspector = Callable[[Frame, MoodEstimate | None], None]
+"""Shown a frame with its estimate, or with None where it has no face."""
+
+
 class MoodEstimator:
     """A detector and a classifier; safe to call from several threads."""
 
@@ -61,7 +65,12 @@ class MoodEstimator:
         return cls(FaceDetector(bundle / "detector"), MoodClassifier(bundle / "classifier"))
 
     def estimate(
-        self, data: bytes, *, max_pixels: int = images.MAX_PIXELS, observe: Observer | None = None
+        self,
+        data: bytes,
+        *,
+        max_pixels: int = images.MAX_PIXELS,
+        observe: Observer | None = None,
+        inspect: Inspector | None = None,
     ) -> MoodEstimate:
         """Mood of the largest face in an image file.
 
@@ -71,6 +80,7 @@ class MoodEstimator:
             observe: called after each of `STAGES` with its name and its duration in seconds, in the calling thread.
                 An image without a face is reported up to `detect`, one that cannot be decoded not at all. It fits
                 a Prometheus histogram: `lambda stage, seconds: HISTOGRAM.labels(stage).observe(seconds)`.
+            inspect: shown the frame at the end, with its estimate, or with None where it has no face.
 
         Raises:
             InvalidImageError, UnsupportedTypeError, TooLargeError: see `service.images.decode`.
@@ -78,7 +88,15 @@ class MoodEstimator:
         """
         with _timed("decode", observe):
             frame = self.decode(data, max_pixels=max_pixels)
-        return self.estimate_frame(frame, observe=observe)
+        try:
+            estimate = self.estimate_frame(frame, observe=observe)
+        except NoFaceError:
+            if inspect is not None:
+                inspect(frame, None)
+            raise
+        if inspect is not None:
+            inspect(frame, estimate)
+        return estimate
 
     def decode(self, data: bytes, *, max_pixels: int = images.MAX_PIXELS) -> Frame:
         """The pixels of an image file, as many as the detector needs.

@@ -14,7 +14,7 @@ import os
 import time
 import traceback
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import bentoml
 from starlette.applications import Starlette
@@ -28,6 +28,10 @@ from service.admission import Admission, Buffer
 from service.perimeter import PerimeterMiddleware, check_token
 from service.settings import Settings
 from service.upload import read_image
+
+if TYPE_CHECKING:
+    from service.estimator import MoodEstimate
+    from service.images import Frame
 
 PORT: Final[int] = 8000
 SETTINGS: Final[Settings] = Settings.from_environment()
@@ -93,6 +97,14 @@ api: Final = Starlette(
 )
 
 
+# BentoML's own files lose rows; see `service.prediction_log`. Its configuration may send the rows elsewhere.
+_MONITORING: Final = {
+    "enabled": SETTINGS.prediction_log is not None,
+    "type": "service.prediction_log.PredictionLog",
+    "options": {"path": str(SETTINGS.prediction_log), "days": SETTINGS.prediction_log_days},
+}
+
+
 @bentoml.service(
     name="mood_estimator",
     http={"port": PORT},
@@ -102,6 +114,7 @@ api: Final = Starlette(
     # Who called from where is nobody's business here; the proxy that knows may log it.
     logging={"access": {"enabled": False}},
     tracing={"excluded_urls": ".*"},
+    monitoring=_MONITORING,
     envs=[{"name": "BENTOML_DO_NOT_TRACK", "value": "True"}],
 )
 @bentoml.asgi_app(api)
@@ -112,14 +125,13 @@ class MoodEstimation:
         """Load the model bundle; see `service.settings` for what the environment decides."""
         from service.estimator import STAGES, MoodEstimator
         from service.moods import MOODS
-        from service.prediction_log import Prediction, PredictionLog
+        from service.prediction_log import enabled, record
 
         worker.harden()
         bento = MoodEstimation.bento  # type: ignore[attr-defined]  # of the service that the decorator makes
         self.version: str = str(bento.tag.version) if bento is not None else "checkout"
         self._estimator = MoodEstimator.load(bundle.find(bento, SETTINGS.bundle))
-        self._prediction = Prediction
-        self._log = PredictionLog(SETTINGS.prediction_log) if SETTINGS.prediction_log else None
+        self._record = record if enabled() else None
         self._buffer = Buffer(SETTINGS.max_buffer)
         self._admission = Admission(threads=SETTINGS.threads, max_queue=SETTINGS.max_queue, max_wait=SETTINGS.max_wait)
         version = self._estimator.classifier.metadata.version
@@ -143,16 +155,21 @@ class MoodEstimation:
 
     def _estimate(self, data: bytes) -> schema.MoodResponse:
         """Estimate, count and log: the part of a request that runs in a thread."""
+        started, model = time.perf_counter(), self._estimator.classifier.metadata
+
+        def record(frame: Frame, estimate: MoodEstimate | None) -> None:
+            seconds = time.perf_counter() - started
+            if self._record is not None:
+                self._record(frame, estimate, model_version=model.version, seconds=seconds)
+
         estimate = self._estimator.estimate(
             data,
             max_pixels=SETTINGS.max_pixels,
             observe=lambda stage, seconds: metrics.STAGE_DURATION.labels(stage=stage).observe(seconds),
+            inspect=record,
         )
-        model = self._estimator.classifier.metadata
         metrics.FACES.inc(estimate.face_count)
         metrics.PREDICTIONS.labels(mood=estimate.mood, model_version=model.version).inc()
-        if self._log is not None:
-            self._log.write(self._prediction.of(estimate, model.version))
         return schema.MoodResponse.of(estimate, model)
 
 

@@ -38,7 +38,8 @@ class Settings:
             by commas).
         docs: whether the API page and document are there (`MEAA_DOCS`: on, off).
         metrics: who may read `/metrics` (`MEAA_METRICS`: on, token, off).
-        prediction_log: file that a line is added to for every prediction; None keeps none (`MEAA_PREDICTION_LOG`).
+        prediction_log: directory that gets a file of lines a day, or a file; None keeps none (`MEAA_PREDICTION_LOG`).
+        prediction_log_days: a directory's older files are deleted (`MEAA_PREDICTION_LOG_DAYS`).
         bundle: directory of the model bundle, where it is not the one of the checkout or the bento (`MEAA_BUNDLE`).
     """
 
@@ -55,6 +56,7 @@ class Settings:
     docs: bool = True
     metrics: Exposure = "on"
     prediction_log: Path | None = None
+    prediction_log_days: int = 90
     bundle: Path | None = None
 
     def __post_init__(self) -> None:
@@ -89,6 +91,7 @@ class Settings:
             docs=_choice(environment, "MEAA_DOCS", "on", "off") == "on",
             metrics=metrics,  # type: ignore[arg-type]  # one of those
             prediction_log=Path(log) if log else None,
+            prediction_log_days=int(_number(environment, "MEAA_PREDICTION_LOG_DAYS", cls.prediction_log_days)),
             bundle=Path(bundle) if bundle else None,
         )
 

@@ -11,6 +11,7 @@ import pytest
 
 from service import problems, schema
 from service.moods import MOODS
+from service.observation import COLUMNS
 from service.schema import MoodResponse
 from tests.conftest import ROOT
 from tests.service.conftest import UPLOAD, Server
@@ -156,20 +157,19 @@ def test_the_openapi_document_defines_all_that_it_refers_to() -> None:
 def test_a_prediction_is_logged_without_a_trace_of_the_image(server: Server, photo: bytes) -> None:
     answer = MoodResponse.model_validate(server.upload(photo).json())
     line = json.loads(server.prediction_log.read_text().splitlines()[-1])
-    assert set(line) == {
-        "time", "request", "mood", "probabilities", "face_width", "face_height", "confidence", "faces", "model_version",
-    }  # fmt: skip
-    assert line["mood"] == answer.mood
-    assert line["probabilities"] == pytest.approx(answer.probabilities)
-    assert (line["face_width"], line["face_height"]) == (answer.face.width, answer.face.height)
+    assert tuple(line) == COLUMNS
+    assert (line["outcome"], line["mood"]) == ("answered", answer.mood)
+    assert [line[f"probability_{mood}"] for mood in MOODS] == pytest.approx(
+        [answer.probabilities[mood] for mood in MOODS], abs=1e-5
+    )
+    assert line["face_share"] == pytest.approx(max(answer.face.width, answer.face.height) / 512, abs=1e-5)
     assert line["model_version"] == answer.model.version
 
 
-def test_a_request_without_a_face_is_not_logged_as_a_prediction(server: Server) -> None:
-    server.upload(encode(np.zeros((100, 100, 3), np.uint8)))
-    lines = server.prediction_log.read_text().splitlines() if server.prediction_log.exists() else []
-    server.upload(encode(np.zeros((100, 100, 3), np.uint8)))
-    assert lines == (server.prediction_log.read_text().splitlines() if server.prediction_log.exists() else [])
+def test_a_request_without_a_face_is_logged_as_such(server: Server) -> None:
+    server.upload(encode(np.zeros((100, 120, 3), np.uint8)))
+    line = json.loads(server.prediction_log.read_text().splitlines()[-1])
+    assert (line["outcome"], line["mood"], line["frame_width"]) == ("no_face", None, 120)
 
 
 def test_the_service_imports_nothing_of_training_and_monitoring() -> None:

@@ -17,6 +17,7 @@ from service.detector import (
     Face,
     FaceDetector,
     crop_and_resize,
+    crop_and_resize_fast,
     non_maximum_suppression,
     pyramid_scales,
 )
@@ -129,6 +130,49 @@ def test_patches_outside_the_image_are_mid_grey() -> None:
     assert (patches[1] == 0).all()
 
 
+def test_patches_by_opencv_are_those_of_exact_arithmetic_but_for_rounding(astronaut: Pixels) -> None:
+    boxes = np.array([[120.3, 30.7, 300.2, 210.6], [-40, 400, 90, 530], [10, 10, 22, 22]])
+    exact, fast = crop_and_resize(astronaut, boxes, 48), crop_and_resize_fast(astronaut, boxes, 48)
+    assert fast.dtype == np.uint8
+    inside = (exact != 127.5).all(axis=3)
+    assert np.abs(exact - fast)[inside].mean() < 1
+    assert np.abs(exact - fast)[~inside].max() <= 1
+
+
+def test_suppression_among_many_is_that_of_every_pair() -> None:
+    random = np.random.default_rng(0)
+    corners = random.uniform(0, 300, (700, 2))
+    boxes, scores = np.hstack([corners, corners + random.uniform(20, 60, (700, 2))]), random.permutation(700) / 700
+    kept = set(non_maximum_suppression(boxes, scores, 0.5).tolist())
+    for index, box in enumerate(boxes):
+        better = boxes[scores > scores[index]]
+        sides = np.minimum(box[2:], better[:, 2:]) - np.maximum(box[:2], better[:, :2])
+        shared = np.maximum(sides, 0).prod(axis=1)
+        union = (box[2:] - box[:2]).prod() + (better[:, 2:] - better[:, :2]).prod(axis=1) - shared
+        assert (index in kept) == (not (shared > 0.5 * union).any())
+
+
+def test_as_released_it_finds_the_face_that_exact_arithmetic_finds(
+    estimator: MoodEstimator, at_package_settings: FaceDetector, astronaut: Pixels
+) -> None:
+    exact, fast = at_package_settings.detect(astronaut)[0], estimator.detector.detect(astronaut)[0]
+    assert overlap(fast, [exact.x, exact.y, exact.width, exact.height]) > 0.85
+    assert fast.confidence == pytest.approx(exact.confidence, abs=0.02)
+
+
+def test_a_face_in_a_strip_too_long_for_opencv_is_found(estimator: MoodEstimator, astronaut: Pixels) -> None:
+    strip = np.zeros((512, 33_000, 3), np.uint8)
+    strip[:, 32_000:32_512] = astronaut
+    (face,) = estimator.detector.detect(strip)
+    assert 32_150 < face.x < 32_350
+
+
+def test_the_largest_level_of_the_pyramid_is_bounded_however_long_the_image() -> None:
+    (scale, *_) = pyramid_scales(100_000, 500, DetectorSettings(min_face_share=0.08, exact=False))
+    assert 100_000 * 500 * scale**2 <= 500_001
+    assert pyramid_scales(100_000, 500, DetectorSettings(min_face_share=0.08))[0] == 12 / 40
+
+
 @pytest.mark.parametrize(
     "wrong", [{"min_face_pixels": 8}, {"scale_factor": 1.0}, {"scale_factor": 0.0}, {"thresholds": (0.6, 0.7)}]
 )
@@ -138,6 +182,6 @@ def test_settings_that_cannot_work_are_refused(wrong: dict[str, Any]) -> None:
 
 
 def test_settings_survive_their_file(tmp_path: Path) -> None:
-    settings = DetectorSettings(min_face_share=0.1, thresholds=(0.5, 0.6, 0.7))
+    settings = DetectorSettings(min_face_share=0.1, thresholds=(0.5, 0.6, 0.7), exact=False, working_side=480)
     settings.write(tmp_path / "detector.json")
     assert DetectorSettings.read(tmp_path / "detector.json") == settings

@@ -92,3 +92,28 @@ def test_damaged_files_raise_nothing_but_the_typed_errors(format: str, data: st.
         return
     assert decoded.ndim == 3
     assert decoded.shape[2] == 3
+
+
+@pytest.mark.parametrize(("side", "reduced"), [(959, 959), (960, 480), (1900, 950), (1920, 480)])
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
+def test_a_frame_is_reduced_by_two_or_four_down_to_the_working_side_and_knows_its_size(
+    format: str, side: int, reduced: int
+) -> None:
+    file = encode(np.full((side, side + 300, 3), 90, np.uint8), format)
+    frame = images.decode_frame(file, working_side=480)
+    assert frame.pixels.shape[0] == pytest.approx(reduced, abs=1)
+    assert (frame.width, frame.height) == (side + 300, side)
+    assert images.decode_frame(file).pixels.shape == (side, side + 300, 3)
+
+
+@pytest.mark.parametrize("orientation", TO_STORED)
+def test_a_reduced_frame_is_upright_and_so_is_its_size(orientation: int) -> None:
+    large = RAMP.repeat(8, axis=0).repeat(8, axis=1)
+    frame = images.decode_frame(oriented(large, orientation), working_side=80)
+    assert (frame.width, frame.height) == (480, 320)
+    np.testing.assert_allclose(frame.pixels, RAMP.repeat(2, axis=0).repeat(2, axis=1), atol=12)
+
+
+def test_the_pixel_limit_is_that_of_the_image_as_it_was_sent() -> None:
+    with pytest.raises(TooLargeError):
+        images.decode_frame(encode(np.zeros((1000, 1000, 3), np.uint8)), max_pixels=999_999, working_side=100)

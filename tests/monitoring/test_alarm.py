@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import requests
+
+from monitoring import alarm
+from monitoring.params import MonitoringParams, WebhookParams
+
+
+class Receiver(ThreadingHTTPServer):
+    """Keeps what it is sent; answers with the statuses it is given, in order, the last one for ever."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.statuses = [204]
+        self.received: list[tuple[dict[str, str], bytes]] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/alarms"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Receiver
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.received.append((dict(self.headers), body))
+        statuses = self.server.statuses
+        self.send_response(statuses.pop(0) if len(statuses) > 1 else statuses[0])
+        self.send_header("Location", self.server.url)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    server = Receiver()
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def webhook(params: MonitoringParams, receiver: Receiver) -> WebhookParams:
+    return params.webhook.model_copy(update={"url": receiver.url})
+
+
+def test_the_receiver_can_check_who_sent_the_alarm_and_when(webhook: WebhookParams, receiver: Receiver) -> None:
+    alarm.send({"event": "drift"}, webhook, "secret")
+    ((headers, body),) = receiver.received
+    assert json.loads(body) == {"event": "drift"}
+    assert headers[alarm.SIGNATURE_HEADER] == alarm.sign("secret", headers[alarm.TIMESTAMP_HEADER], body)
+    assert headers[alarm.SIGNATURE_HEADER] != alarm.sign("other", headers[alarm.TIMESTAMP_HEADER], body)
+
+
+def test_an_alarm_is_sent_again_until_the_receiver_is_back(webhook: WebhookParams, receiver: Receiver) -> None:
+    receiver.statuses = [503, 429, 204]
+    alarm.send({"event": "drift"}, webhook, None)
+    assert len(receiver.received) == 3
+
+
+@pytest.mark.parametrize(("status", "attempts"), [(500, 4), (404, 1), (302, 1)])
+def test_an_alarm_that_is_not_accepted_is_an_error(
+    webhook: WebhookParams, receiver: Receiver, status: int, attempts: int
+) -> None:
+    receiver.statuses = [status]
+    with pytest.raises(requests.RequestException):
+        alarm.send({"event": "drift"}, webhook, None)
+    assert len(receiver.received) == attempts

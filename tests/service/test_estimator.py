@@ -1,0 +1,51 @@
+"""`service.estimator`: a file in, a mood out, with the face's place in the file's own pixels."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from service.errors import InvalidImageError, NoFaceError
+from service.estimator import STAGES, MoodEstimator
+from tests.service.pictures import Pixels, encode
+
+
+def test_the_face_of_a_reduced_frame_is_in_pixels_of_the_image_as_it_was_sent(
+    estimator: MoodEstimator, astronaut: Pixels
+) -> None:
+    small = estimator.estimate(encode(astronaut)).face
+    large = estimator.estimate(encode(cv2.resize(astronaut, (2048, 2048)))).face
+    for name in ("x", "y", "width", "height"):
+        assert getattr(large, name) == pytest.approx(4 * getattr(small, name), abs=0.08 * 4 * small.width)
+
+
+def test_the_mood_hardly_depends_on_the_size_of_the_frame(estimator: MoodEstimator, astronaut: Pixels) -> None:
+    frames = (encode(cv2.resize(astronaut, (side, side))) for side in (512, 1024, 2048))
+    estimates = [estimator.estimate(frame) for frame in frames]
+    assert len({estimate.mood for estimate in estimates}) == 1
+    for estimate in estimates:
+        assert estimate.probabilities[estimate.mood] == pytest.approx(
+            estimates[0].probabilities[estimate.mood], abs=0.1
+        )
+
+
+def test_an_observer_is_told_of_every_stage_that_was_completed(estimator: MoodEstimator, photo: bytes) -> None:
+    told: list[str] = []
+
+    def observe(stage: str, seconds: float) -> None:
+        assert seconds > 0
+        told.append(stage)
+
+    estimator.estimate(photo, observe=observe)
+    assert told == list(STAGES)
+
+    told.clear()
+    with pytest.raises(NoFaceError):
+        estimator.estimate(encode(np.zeros((100, 100, 3), np.uint8)), observe=observe)
+    assert told == ["decode", "detect"]
+
+    told.clear()
+    with pytest.raises(InvalidImageError):
+        estimator.estimate(photo[:1000], observe=observe)
+    assert told == []
