@@ -20,11 +20,12 @@ import pyarrow.parquet as pq
 from mtcnn import MTCNN
 from mtcnn.stages import StageONet, StagePNet, StageRNet
 from numpy.typing import NDArray
+from onnx import helper, numpy_helper
 
 from pipelines import onnx_export, parametric_relu, paths
 from pipelines.params import read_section
 from service import images
-from service.detector import NET_FILES, SETTINGS_FILE, DetectorSettings, Face, FaceDetector
+from service.detector import MIN_LOGIT, NET_FILES, SETTINGS_FILE, DetectorSettings, Face, FaceDetector
 from service.runtime import open_session
 
 # Stage, side of its input (None: any), side that it is compared at, names of its outputs.
@@ -55,17 +56,83 @@ def convert(directory: Path) -> float:
         onnx_export.export(model, (None, side, side, 3), directory / file, output_names)
         proto = onnx.load(directory / file)
         parametric_relu.fuse(proto)
+        if stage is StagePNet:
+            _select_candidates(proto)
         onnx.save(proto, directory / file)
         sample = random.uniform(-1, 1, (16, test_side, test_side, 3)).astype(np.float32)
-        converted = open_session(directory / file).run(list(output_names), {onnx_export.INPUT_NAME: sample})
+        originals = [output.numpy() for output in model(sample)]
+        inputs = {onnx_export.INPUT_NAME: sample}
+        if stage is StagePNet:  # one image, and every cell of its maps is a candidate
+            inputs = {onnx_export.INPUT_NAME: sample[:1], MIN_LOGIT: np.array(-np.inf, np.float32)}
+            originals = [original[0].reshape(-1, original.shape[-1]) for original in originals]
+        converted = open_session(directory / file).run(list(output_names), inputs)
         difference = max(
-            float(np.abs(output - original.numpy()).max())
-            for output, original in zip(converted, model(sample), strict=True)
+            float(np.abs(output - original).max()) for output, original in zip(converted, originals, strict=True)
         )
         if difference > _NET_TOLERANCE:
             raise RuntimeError(f"{file} differs from the net of the mtcnn package by {difference:.2g}")
         largest = max(largest, difference)
     return largest
+
+
+def _select_candidates(proto: onnx.ModelProto) -> None:
+    """Rewrite in place what P-Net ends in, so that it hands out candidates instead of maps.
+
+    Nearly all cells of the maps are no faces. One convolution makes offsets and logits, the logit's difference to that
+    of no face tells the candidates, and only theirs go through the softmax. For one image; beside it the graph takes
+    `MIN_LOGIT`, a scalar that the difference must exceed, and it has the outputs `cells` int64 (n, 2), rows (row,
+    column) in the order of the map, `offsets` float32 (n, 4) and `probabilities` float32 (n, 2).
+    """
+    graph = proto.graph
+    makers = {node.output[0]: node for node in graph.node}
+    heads = []
+    for output in graph.output:  # offsets, probabilities
+        node = makers[output.name]
+        while node.op_type != "Conv":
+            graph.node.remove(node)
+            node = makers[node.input[0]]
+        graph.node.remove(node)
+        heads.append(node)
+    weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    kernel, bias = (np.concatenate([weights[head.input[index]] for head in heads]) for index in (1, 2))
+    constants = {"kernel": kernel, "bias": bias, "parts": np.array([4, 1, 1]), "pair": np.array([4, 2])}
+    constants |= {"columns": np.array([6, -1]), "flat": np.array([-1]), "from": np.array([2]), "to": np.array([4])}
+    graph.initializer.extend(numpy_helper.from_array(value, f"heads/{name}") for name, value in constants.items())
+    x = heads[0].input[0]
+    graph.node.extend(
+        helper.make_node(operator, [*map(_head, inputs)], [*map(_head, outputs)], **attributes)
+        for operator, inputs, outputs, attributes in (
+            ("Conv", ["kernel", "bias"], ["maps"], {"kernel_shape": [1, 1]}),
+            ("Split", ["maps", "parts"], ["corrections", "no face", "face"], {"axis": 1}),
+            ("Sub", ["face", "no face"], ["logits"], {}),
+            ("Greater", ["logits", MIN_LOGIT], ["chosen"], {}),
+            ("NonZero", ["chosen"], ["places"], {}),
+            ("Slice", ["places", "from", "to"], ["rows and columns"], {}),
+            ("Transpose", ["rows and columns"], ["cells"], {"perm": [1, 0]}),
+            ("Reshape", ["chosen", "flat"], ["chosen of all"], {}),
+            ("NonZero", ["chosen of all"], ["index"], {}),
+            ("Reshape", ["index", "flat"], ["indices"], {}),
+            ("Reshape", ["maps", "columns"], ["all"], {}),
+            ("Gather", ["all", "indices"], ["candidates"], {"axis": 1}),
+            ("Transpose", ["candidates"], ["rows"], {"perm": [1, 0]}),
+            ("Split", ["rows", "pair"], ["offsets", "both"], {"axis": 1}),
+            ("Softmax", ["both"], ["probabilities"], {"axis": 1}),
+        )
+    )
+    next(node for node in graph.node if node.output[0] == "heads/maps").input.insert(0, x)
+    used = {name for node in graph.node for name in node.input}
+    for tensor in [tensor for tensor in graph.initializer if tensor.name not in used]:
+        graph.initializer.remove(tensor)
+    graph.input.append(helper.make_tensor_value_info(MIN_LOGIT, onnx.TensorProto.FLOAT, []))
+    del graph.output[:]
+    for name, kind, columns in (("cells", "INT64", 2), ("offsets", "FLOAT", 4), ("probabilities", "FLOAT", 2)):
+        graph.output.append(helper.make_tensor_value_info(name, getattr(onnx.TensorProto, kind), ["n", columns]))
+    onnx.checker.check_model(proto)
+
+
+def _head(name: str) -> str:
+    """Name of a value in P-Net's rewritten end: its inputs and outputs keep theirs."""
+    return name if name in (MIN_LOGIT, "cells", "offsets", "probabilities") else f"heads/{name}"
 
 
 def compare_cascades(directory: Path, photos: list[NDArray[np.uint8]]) -> dict[str, float | int]:

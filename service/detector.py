@@ -13,6 +13,7 @@ cut out, is left to `service.faces`.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,15 +29,29 @@ from service.runtime import open_session
 SETTINGS_FILE: Final[str] = "detector.json"
 NET_FILES: Final[tuple[str, str, str]] = ("pnet.onnx", "rnet.onnx", "onet.onnx")
 
+MIN_LOGIT: Final[str] = "min_logit"
+"""P-Net's second input, beside the image: the log-odds of a face that a candidate must exceed."""
+
+_PNET_OUTPUTS: Final = ("cells", "offsets", "probabilities")
+
 # Geometry of the nets (paper, figure 2): P-Net sees 12 x 12 pixels and moves by 2, R-Net 24 x 24, O-Net 48 x 48.
 _PNET_CELL: Final[int] = 12
 _PNET_STRIDE: Final[int] = 2
 _RNET_SIZE: Final[int] = 24
 _ONET_SIZE: Final[int] = 48
 
+_LOGIT_ROUNDING: Final[float] = 1e-3
+"""More than a logit can differ by from that of the probability, so that the latter decides."""
+
 _PATCHES_AT_ONCE: Final[int] = 256
 _SUPPRESSED_AT_ONCE: Final[int] = 256
 """Bounds on memory, where an image is full of candidates."""
+
+_LEVEL_PIXELS: Final[int] = 500_000
+"""Bound on memory, where an image is so long that a share of its shorter side is few pixels: of the largest level."""
+
+_REMAP_SIDE: Final[int] = 32_766
+"""Longest side of an image that OpenCV samples at free positions."""
 
 Boxes = NDArray[np.float64]
 Scores = NDArray[np.float64]
@@ -99,6 +114,8 @@ class DetectorSettings:
             raise ValueError(f"scale_factor is {self.scale_factor}; it must lie between 0 and 1")
         if len(self.thresholds) != 3:
             raise ValueError(f"thresholds has {len(self.thresholds)} values; P-, R- and O-Net need one each")
+        if not all(0.0 < threshold < 1.0 for threshold in self.thresholds):
+            raise ValueError(f"thresholds are {self.thresholds}; they are probabilities, and must lie between 0 and 1")
 
     @classmethod
     def read(cls, path: Path) -> DetectorSettings:
@@ -144,9 +161,13 @@ class FaceDetector:
         """Stage 1: P-Net over the image pyramid proposes square candidates (paper, section II-A)."""
         settings = self.settings
         level_boxes, level_scores = [np.empty((0, 4))], [np.empty(0)]
+        threshold = settings.thresholds[0]
+        min_logit = np.array(math.log(threshold / (1 - threshold)) - _LOGIT_ROUNDING, np.float32)
         for scale, level in self._pyramid(image):
-            offsets, probabilities = self._pnet.run(None, {"image": level[None]})
-            boxes, scores = _decode_proposals(offsets[0], probabilities[0, :, :, 1], scale, settings.thresholds[0])
+            cells, offsets, probabilities = self._pnet.run(_PNET_OUTPUTS, {"image": level[None], MIN_LOGIT: min_logit})
+            confident = probabilities[:, 1] > threshold
+            boxes = _decode_proposals(cells[confident], offsets[confident], scale)
+            scores = probabilities[confident, 1].astype(np.float64)
             kept = non_maximum_suppression(boxes, scores, settings.nms_level)
             level_boxes.append(boxes[kept])
             level_scores.append(scores[kept])
@@ -174,7 +195,8 @@ class FaceDetector:
         Returns:
             Offsets, float32 (n, 4), and probabilities of no face and face, float32 (n, 2).
         """
-        cut = crop_and_resize if self.settings.exact else crop_and_resize_fast
+        exact = self.settings.exact or max(image.shape) > _REMAP_SIDE
+        cut = crop_and_resize if exact else crop_and_resize_fast
         parts = [boxes[start : start + _PATCHES_AT_ONCE] for start in range(0, len(boxes), _PATCHES_AT_ONCE)]
         answers = [
             net.run(["offsets", "probabilities"], {"image": _normalise(cut(image, part, size))}) for part in parts
@@ -216,10 +238,13 @@ def pyramid_scales(width: int, height: int, settings: DetectorSettings) -> list[
         settings: smallest face and ratio between levels.
 
     Returns:
-        Descending scales; empty where the image is smaller than the smallest face.
+        Descending scales; empty where the image is smaller than the smallest face. Out of exact arithmetic, the first
+        one leaves the image at most 500,000 pixels.
     """
     shorter = min(width, height)
     smallest_face = max(settings.min_face_pixels, settings.min_face_share * shorter)
+    if not settings.exact:
+        smallest_face = max(smallest_face, _PNET_CELL * math.sqrt(width * height / _LEVEL_PIXELS))
     scales = []
     scale = _PNET_CELL / smallest_face
     while shorter * scale >= _PNET_CELL:
@@ -302,6 +327,11 @@ def crop_and_resize(image: NDArray[np.uint8], boxes: Boxes, size: int) -> NDArra
 def crop_and_resize_fast(image: NDArray[np.uint8], boxes: Boxes, size: int) -> NDArray[np.uint8]:
     """As `crop_and_resize`, by OpenCV: it samples at 32nds of a pixel and rounds to whole grey levels.
 
+    Args:
+        image: uint8 (height, width, 3), of at most 32,766 pixels a side.
+        boxes: as there.
+        size: as there.
+
     Returns:
         uint8 (n, size, size, 3).
     """
@@ -338,25 +368,23 @@ def _sample_axis(
 
 def _normalise(pixels: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.float32]:
     """Pixels in [0, 255] to the float32 range of about [-1, 1] that the nets were trained on."""
-    return (pixels.astype(np.float32) - 127.5) * np.float32(1 / 128)
+    normalised = pixels.astype(np.float32)
+    normalised -= np.float32(127.5)  # in place: a large image's pages are claimed once
+    normalised *= np.float32(1 / 128)
+    return normalised
 
 
-def _decode_proposals(
-    offsets: NDArray[np.float32], probabilities: NDArray[np.float32], scale: float, threshold: float
-) -> tuple[Boxes, Scores]:
-    """P-Net's maps at one pyramid level to boxes in the image.
+def _decode_proposals(cells: NDArray[np.int64], offsets: NDArray[np.float32], scale: float) -> Boxes:
+    """Boxes in the image of P-Net's candidates at one pyramid level.
 
     Args:
-        offsets: float32 (rows, columns, 4), corrections of x1, y1, x2, y2 in units of the cell.
-        probabilities: float32 (rows, columns), of a face.
+        cells: int64 (n, 2), rows (row, column) in P-Net's map.
+        offsets: float32 (n, 4), corrections of x1, y1, x2, y2 in units of the cell.
         scale: of the level.
-        threshold: lowest probability kept.
     """
-    row, column = np.nonzero(probabilities > threshold)
-    cell_start = np.stack([column, row], axis=1) * float(_PNET_STRIDE) + 1.0
-    cells = np.concatenate([cell_start, cell_start + (_PNET_CELL - 1)], axis=1)
-    boxes = (cells + offsets[row, column] * float(_PNET_CELL - 1)) / scale
-    return boxes, probabilities[row, column].astype(np.float64)
+    start = cells[:, ::-1] * float(_PNET_STRIDE) + 1.0
+    corners = np.concatenate([start, start + (_PNET_CELL - 1)], axis=1)
+    return (corners + offsets * float(_PNET_CELL - 1)) / scale
 
 
 def _calibrate(boxes: Boxes, offsets: NDArray[np.float32]) -> Boxes:
