@@ -123,6 +123,24 @@ def describe(
     return Champion(record, candidate)
 
 
+def renew(champion: Champion, candidates: Sequence[Candidate]) -> Champion:
+    """The champion with the figures of today, where its model was evaluated anew since it was promoted.
+
+    The detector or a measure may have changed, and the released figures must be those of what is served. Why it is
+    champion stays as it was written.
+
+    Args:
+        champion: git's copy, which follows.
+        candidates: perhaps it among them.
+    """
+    own = next((one for one in candidates if one.digest == champion.record.digest), None)
+    if own is None or own.metrics == champion.record.metrics:
+        return champion
+    figures = {"temperature": own.metrics["temperature"], "input": own.input, "metrics": own.metrics}
+    record = champion.record.model_copy(update={**figures, "validation_faces": own.validation_faces})
+    return Champion(record, own).write()
+
+
 def judge(candidates: Sequence[Candidate], champion: Champion | None, params: GateParams) -> Decision:
     """What the gate says of the candidates.
 
@@ -278,6 +296,8 @@ def main() -> None:
     candidates = [Candidate.of(architecture) for architecture in read_models()]
     tracking.connect()
     champion = current_champion(params)
+    if champion is not None:
+        champion = renew(champion, candidates)
     decision = judge(candidates, champion, params)
     challenger = decision.challenger
     if challenger is not None and (champion is None or challenger.digest != champion.record.digest):

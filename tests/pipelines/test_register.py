@@ -156,6 +156,20 @@ def test_a_second_run_changes_nothing(released: Path) -> None:
     assert "The champion stays" in decision()["reason"]
 
 
+def test_a_champion_that_was_evaluated_anew_is_released_with_the_new_figures(
+    released: Path, model: keras.Model
+) -> None:
+    before, reason = champion_version().version, record().reason
+    write_candidate(STEADY, model, weights="first", score=0.82, graph=b"exported anew")
+    register.main()
+    kept = record()
+    assert kept.metrics["validation"]["ferplus"]["weighted_f1"] == 0.82
+    assert Path("models/champion/mood.onnx").read_bytes() == b"exported anew"
+    assert (kept.version, kept.reason, len(versions())) == (str(before), reason, 1)
+    assert decision()["champion"]["score"] == 0.82
+    assert not decision()["promoted"]
+
+
 def test_a_better_challenger_becomes_champion(released: Path, model: keras.Model) -> None:
     before = champion_version().version
     write_candidate(RIVAL, model, weights="second", score=0.81)

@@ -67,7 +67,7 @@ from pathlib import Path
 from service.prediction_log import PredictionLog
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
-log = PredictionLog(Path({str(path)!r}))
+log = PredictionLog("log", {str(path)!r})
 for _ in range(9):
     try:
         log._append(b"x" * 299 + b"\\n")
@@ -82,7 +82,7 @@ for _ in range(9):
 def test_a_pipe_that_nobody_reads_holds_nobody_up(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(OSError, match="No such device"):
-        PredictionLog(tmp_path / "pipe")._append(b"line\n")
+        PredictionLog("log", str(tmp_path / "pipe"))._append(b"line\n")
 
 
 def test_a_worker_leaves_no_core_dump_behind() -> None:
