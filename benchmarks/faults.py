@@ -21,6 +21,7 @@ from benchmarks import load
 from benchmarks.server import HOST, RunningServer
 
 OK: Final = 200
+NO_FACE: Final = 422
 OVERLOADED: Final = 503
 
 

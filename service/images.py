@@ -27,6 +27,9 @@ MAX_PIXELS: Final[int] = 50_000_000
 _FACTORS: Final[tuple[int, ...]] = (2, 4, 8)
 """By which an image may be reduced: those of the JPEG decoder."""
 
+_STRIP_PIXELS: Final[int] = 1 << 20
+"""How many pixels are converted to RGB at a time."""
+
 # Pillow warns, and from twice this size raises, on its own account; the limit that counts is checked in `decode`.
 Image.MAX_IMAGE_PIXELS = None
 
@@ -182,6 +185,19 @@ def _upright(image: Image.Image) -> Image.Image:
 
 def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
     """uint8 (height, width, 3) RGB of an image in any of Pillow's modes."""
+    rows = max(1, _STRIP_PIXELS // image.width)
+    if image.height <= rows:
+        return _strip_to_rgb(image)
+    # Each step of a conversion is another copy: those of a strip at a time, not of the whole.
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    for top in range(0, image.height, rows):
+        bottom = min(top + rows, image.height)
+        pixels[top:bottom] = _strip_to_rgb(image.crop((0, top, image.width, bottom)))
+    return pixels
+
+
+def _strip_to_rgb(image: Image.Image) -> NDArray[np.uint8]:
+    """As `_to_rgb`, all at once."""
     if image.mode in _SIXTEEN_BIT_MODES:
         # Pillow clips 16-bit grey to 255 where it converts; the eight high bits are what is meant.
         grey = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)

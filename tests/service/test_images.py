@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import warnings
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from service import images
 from service.errors import InvalidImageError, MeaaError, TooLargeError, UnsupportedTypeError
@@ -28,6 +30,19 @@ def test_what_lost_nothing_comes_back_as_it_was(file: bytes) -> None:
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
 def test_every_mode_of_png_becomes_rgb(mode: str) -> None:
     assert images.decode(encode(RAMP, "PNG", mode)).shape == RAMP.shape
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
+def test_an_image_that_is_converted_strip_by_strip_is_the_same(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = encode(RAMP, "PNG", mode)
+    if mode in ("LA", "RGBA"):
+        shades = RAMP[:, :, :1] if mode == "LA" else RAMP
+        buffer = io.BytesIO()
+        Image.fromarray(np.dstack([shades, RAMP[:, :, 0]]), mode).save(buffer, "PNG")
+        file = buffer.getvalue()
+    whole = images.decode(file)
+    monkeypatch.setattr(images, "_STRIP_PIXELS", 7 * RAMP.shape[1])  # strips of 7 rows, the last of 5
+    np.testing.assert_array_equal(images.decode(file), whole)
 
 
 def test_sixteen_bit_grey_keeps_its_range() -> None:
