@@ -206,4 +206,4 @@ def _strip_to_rgb(image: Image.Image) -> NDArray[np.uint8]:
         rgba = image.convert("RGBA")
         backdrop = Image.new("RGBA", rgba.size, "white")
         image = Image.alpha_composite(backdrop, rgba)
-    return np.asarray(image.convert("RGB"))
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))

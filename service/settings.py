@@ -22,7 +22,7 @@ class Settings:
         max_bytes: largest request body, in bytes (`MEAA_MAX_BYTES`). The default is above a phone's JPEG, and below
             what a slow line needs minutes for.
         max_pixels: largest width x height of an image (`MEAA_MAX_PIXELS`). The default admits any phone's photo in
-            its usual size; a transparent PNG of so many needs some 700 MB while it is decoded.
+            its usual size; a transparent PNG of so many needs some 200 MB while it is decoded.
         max_buffer: bytes of all request bodies that are held at once (`MEAA_MAX_BUFFER`); whose upload would exceed
             it is turned away.
         max_queue: images that may wait or be worked on at once (`MEAA_MAX_QUEUE`); the next is turned away.
@@ -47,7 +47,7 @@ class Settings:
     max_pixels: int = 25_000_000
     max_buffer: int = 64_000_000
     max_queue: int = 32
-    max_wait: float = 0.4
+    max_wait: float = 0.6
     read_seconds: float = 20.0
     workers: int | None = None
     threads: int = 1
