@@ -1,6 +1,7 @@
 """How fast the service is, beside its peers and its targets: one table, and the same as JSON and Markdown.
 
     make bench                              # some minutes; the machine should have nothing else to do
+    python -m benchmarks.bench --serving    # only measures the service anew; the rest stays as it was
     python -m benchmarks.bench --markdown   # only writes the page anew, from the JSON
 
 The server under test runs in the serving environment, as users have it; detectors are compared in this process.
@@ -134,6 +135,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="The service's speed beside its peers' and its targets.")
     parser.add_argument("--quick", action="store_true", help="a few turns of each: does it run, not how fast")
     parser.add_argument("--no-peers", action="store_true", help="only our own code")
+    parser.add_argument("--serving", action="store_true", help="measure the service anew, keep the rest of the report")
     parser.add_argument("--markdown", action="store_true", help="write the page from the JSON, measure nothing")
     parser.add_argument("--output", type=Path, default=OUTPUT, help=f"directory of the reports; default: {OUTPUT}")
     parser.add_argument("--serving-python", type=Path, default=ROOT / ".venv/bin/python", help="default: that of .venv")
@@ -144,7 +146,11 @@ def main() -> None:
     elif not arguments.serving_python.exists():
         sys.exit(f"There is no {arguments.serving_python}: run `make bench`, which sets the environment up.")
     else:
-        content = measure(arguments)
+        content = json.loads(file.read_text()) if arguments.serving else measure(arguments)
+        if arguments.serving:
+            content["serving"] = measure_serving(arguments.serving_python, quick=arguments.quick)
+            content["classification"] = classification(5 if arguments.quick else 500)
+            content["targets"] = report.targets(content)
         arguments.output.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(content, indent=2) + "\n")
     Console(width=None if sys.stdout.isatty() else 120).print(report.table(content))

@@ -31,7 +31,8 @@ class Settings:
         read_seconds: how long a client may take to send the head of its request, and again the body
             (`MEAA_READ_SECONDS`).
         workers: worker processes (`MEAA_WORKERS`); None has one per core.
-        threads: images worked on at once by a worker (`MEAA_THREADS`).
+        threads: images worked on at once by a worker (`MEAA_THREADS`). Two, so that a worker that happened to get
+            most of the connections can use more than its core.
         tokens: bearer tokens, one of which clients must send; none admits everybody (`MEAA_TOKEN`, several separated
             by commas, so that one can be replaced while the other still holds).
         cors_origins: the web pages that may call, by their origin; `*` stands for all (`MEAA_CORS_ORIGINS`, separated
@@ -50,7 +51,7 @@ class Settings:
     max_wait: float = 0.6
     read_seconds: float = 20.0
     workers: int | None = None
-    threads: int = 1
+    threads: int = 2
     tokens: tuple[str, ...] = ()
     cors_origins: tuple[str, ...] = ()
     docs: bool = True
