@@ -26,7 +26,7 @@ from typing import Any, Final
 import numpy as np
 from rich.console import Console
 
-from benchmarks import detection, floor, report, serving
+from benchmarks import detection, floor, profile, report, serving
 from benchmarks.scenes import as_jpeg, scene
 from benchmarks.server import ROOT, serve
 from benchmarks.timing import take_turns
@@ -90,6 +90,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     # The server first: the peers' TensorFlow keeps threads that would share its cores.
     content["serving"] = measure_serving(arguments.serving_python, quick=quick)
     content["classification"] = classification(5 if quick else 500)
+    content["profile"] = profile.measure(BUNDLE, UPLOADS, turns=2 if quick else 100)
     frames = FRAMES[1:2] if quick else FRAMES
     scenes = (scene(*frame, faces) for frame in frames for faces in (1, 5, 0))
     with ExitStack() as stack:
@@ -150,6 +151,7 @@ def main() -> None:
         if arguments.serving:
             content["serving"] = measure_serving(arguments.serving_python, quick=arguments.quick)
             content["classification"] = classification(5 if arguments.quick else 500)
+            content["profile"] = profile.measure(BUNDLE, UPLOADS, turns=2 if arguments.quick else 100)
             content["targets"] = report.targets(content)
         arguments.output.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(content, indent=2) + "\n")

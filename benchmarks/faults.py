@@ -176,22 +176,23 @@ class Drain:
 
 
 def drain(server: RunningServer, request: bytes, *, clients: int) -> tuple[Drain, list[load.Answer]]:
-    """SIGTERM a server that is answering requests.
+    """SIGTERM a server as soon as it has answered the first of many requests.
 
     Args:
         server: running; ended afterwards.
         request: what each client sends once.
-        clients: how many send at the same time.
+        clients: how many send at the same time; more than the server has threads, so that some are in flight.
 
     Returns:
         What came of it, and the answers.
     """
     answers: list[load.Answer] = []
     sending = threading.Thread(
-        target=lambda: answers.extend(load.run(server.port, [request], clients=clients, seconds=0.05))
+        target=lambda: load.run(server.port, [request], clients=clients, seconds=0.02, answers=answers)
     )
     sending.start()
-    time.sleep(0.3)  # all are sent, and being read or waiting
+    while sending.is_alive() and not answers:  # then all connections are accepted: they are older than the answer
+        time.sleep(0.001)
     ended = time.perf_counter()
     os.kill(server.process.pid, signal.SIGTERM)
     exit_code = server.process.wait(timeout=60)

@@ -56,7 +56,14 @@ def upload_request(image: bytes, path: str = "/upload-meaa-image", token: str | 
 
 
 def run(
-    port: int, requests: list[bytes], *, clients: int, seconds: float, rate: float | None = None, patience: float = 60.0
+    port: int,
+    requests: list[bytes],
+    *,
+    clients: int,
+    seconds: float,
+    rate: float | None = None,
+    patience: float = 60.0,
+    answers: list[Answer] | None = None,
 ) -> list[Answer]:
     """Send requests from many clients for some time.
 
@@ -68,17 +75,25 @@ def run(
         rate: requests per second of all clients together, spread evenly; a client whose answer is late sends its next
             request when it comes. None sends the next at once.
         patience: seconds after which an answer is given up, as `LOST`.
+        answers: a list to put them into as they come, for another thread to see.
 
     Returns:
         An answer for each request, in the order of completion.
     """
-    return asyncio.run(_run(port, requests, clients, seconds, rate, patience))
+    answers = [] if answers is None else answers
+    asyncio.run(_run(port, requests, clients, seconds, rate, patience, answers))
+    return answers
 
 
 async def _run(
-    port: int, requests: list[bytes], clients: int, seconds: float, rate: float | None, patience: float
-) -> list[Answer]:
-    answers: list[Answer] = []
+    port: int,
+    requests: list[bytes],
+    clients: int,
+    seconds: float,
+    rate: float | None,
+    patience: float,
+    answers: list[Answer],
+) -> None:
     begin = time.perf_counter()
     interval = 0.0 if rate is None else clients / rate
     async with asyncio.TaskGroup() as group:
@@ -87,7 +102,6 @@ async def _run(
             client = _Client(port, patience)
             turns = requests[number % len(requests) :] + requests[: number % len(requests)]
             group.create_task(_send_until(client, turns, answers, first, begin + seconds, interval))
-    return answers
 
 
 async def _send_until(

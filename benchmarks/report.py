@@ -89,7 +89,7 @@ def targets(content: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def sections(content: dict[str, Any]) -> Iterator[tuple[str, list[Row]]]:
-    """The measurements, by title: detection for each scene, then the classifier and the service."""
+    """The measurements, by title: detection for each scene, then the service, then the steps of an estimate."""
     records = content["detection"]
     for frame, faces in dict.fromkeys((record["frame"], record["faces"]) for record in records):
         rows = [
@@ -121,6 +121,12 @@ def sections(content: dict[str, Any]) -> Iterator[tuple[str, list[Row]]]:
             for name, times in timed.items()
         ],
     )
+    for profiled in content["profile"]:
+        yield (
+            f"Steps of an estimate on one thread, {profiled['frame']}, one face",
+            [(name, _milliseconds(milliseconds), "", "") for name, milliseconds in profiled["steps"].items()]
+            + [("all", _milliseconds(profiled["median_ms"]), "", "")],
+        )
 
 
 def target_rows(content: dict[str, Any]) -> list[Row]:

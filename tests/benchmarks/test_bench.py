@@ -58,6 +58,12 @@ def test_the_page_has_every_target_and_scene(output: Path, content: dict[str, An
     assert all(f"## {title}" in page for title, _ in report.sections(content))
 
 
+def test_the_steps_of_an_estimate_make_up_the_whole_of_it(content: dict[str, Any]) -> None:
+    for profiled in content["profile"]:
+        assert all(milliseconds > 0 for milliseconds in profiled["steps"].values())
+        assert sum(profiled["steps"].values()) == pytest.approx(profiled["median_ms"], rel=0.5)
+
+
 def test_slow_runners_get_fewer_turns_and_they_are_spread_among_the_fast_ones() -> None:
     order: list[str] = []
 

@@ -40,7 +40,7 @@ def test_a_killed_worker_and_an_orderly_end_lose_no_request_of_others_and_no_lin
 
         before = lines(log)
         large = load.upload_request(encode(astronaut.repeat(5, axis=0).repeat(5, axis=1)))
-        drained, answers = drain(server, large, clients=8)
+        drained, answers = drain(server, large, clients=16)
         assert drained.in_flight
         assert drained.lost == 0
         assert drained.exit_code == 0
