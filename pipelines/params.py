@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -13,6 +13,9 @@ from service.classifier import InputSpec
 from service.moods import MOODS
 
 Share = Annotated[float, Field(ge=0, lt=1)]
+
+_TRAINED_ON: Final = ("continued", "pupils")
+"""The sections of models that begin with the weights of another one, in the order in which they can be trained."""
 
 
 class _Section(BaseModel):
@@ -157,13 +160,15 @@ class ArchitectureParams(_Section):
 
 
 class ContinuedParams(_Section):
-    """One entry of the section `continued`: an architecture that is trained on from the weights it has.
+    """One entry of the sections `continued` and `pupils`: a model that begins with the weights of another one.
 
     Attributes:
-        start: the architecture, a key of the section `architectures`.
+        architecture: of both, a key of the section `architectures`.
+        start: the other model, a key of any of the three sections.
         recipe: by which it is trained on, a key of the section `train`.
     """
 
+    architecture: str
     start: str
     recipe: str
 
@@ -306,14 +311,16 @@ def read_architecture(name: str, path: Path = PARAMS) -> ArchitectureParams:
 
 
 def read_models(path: Path = PARAMS) -> list[str]:
-    """Names of all models that are trained, evaluated and compared: those of `architectures`, then of `continued`."""
-    return [*read_section("architectures", path), *read_section("continued", path)]
+    """Names of all models that are trained, evaluated and compared, in the order in which they can be trained."""
+    return [name for section in ("architectures", *_TRAINED_ON) for name in read_section(section, path)]
 
 
 def read_continued(name: str, path: Path = PARAMS) -> ContinuedParams | None:
-    """One entry of the section `continued`; None where the section does not name it."""
-    entry = read_section("continued", path).get(name)
-    return None if entry is None else ContinuedParams.model_validate(entry)
+    """The entry of a model that begins with the weights of another one; None where it does not."""
+    for section in _TRAINED_ON:
+        if name in (entries := read_section(section, path)):
+            return ContinuedParams.model_validate(entries[name])
+    return None
 
 
 def recipe_of(name: str, path: Path = PARAMS) -> str:

@@ -20,7 +20,7 @@ from mlflow.models import infer_signature
 
 from pipelines import paths, tracking
 from pipelines.candidates import MODEL_FILES, MOODS_FILE, Candidate
-from pipelines.params import ArchitectureParams, TrainParams
+from pipelines.params import ArchitectureParams, TeacherParams, TrainParams
 from pipelines.train import HISTORY_FILE, MODEL_FILE, SUMMARY_FILE, Job, emotion_moods
 from service.classifier import InputSpec
 
@@ -35,18 +35,25 @@ def training_parameters(architecture: str) -> dict[str, Any]:
 
     DVC's record of the stage is asked first: `params.yaml` may have been edited since.
     """
-    locked = tracking.locked_params(f"train@{architecture}") or tracking.locked_params(f"train_on@{architecture}")
+    stages = (f"{stage}@{architecture}" for stage in ("train", "train_on", "distil"))
+    locked = next(filter(None, map(tracking.locked_params, stages)), None)
     if not locked:
         return Job.read(architecture).parameters()
-    continued = locked.get(f"continued.{architecture}")
-    start = None if continued is None else continued["start"]
+    continued = locked.get(f"continued.{architecture}") or locked.get(f"pupils.{architecture}")
     declared = ArchitectureParams.model_validate(
-        locked[f"architectures.{start or architecture}"]
-        | ({} if continued is None else {"recipe": continued["recipe"]})
+        locked[f"architectures.{architecture}"]
+        if continued is None
+        else locked[f"architectures.{continued['architecture']}"] | {"recipe": continued["recipe"]}
     )
-    recipe = TrainParams.model_validate(locked[f"train.{declared.recipe}"])
-    spec = InputSpec.model_validate(locked["input"])
-    return Job(architecture, declared, recipe, spec, emotion_moods(), start=start).parameters()
+    return Job(
+        name=architecture,
+        architecture=declared,
+        recipe=TrainParams.model_validate(locked[f"train.{declared.recipe}"]),
+        spec=InputSpec.model_validate(locked["input"]),
+        emotion_moods=emotion_moods(),
+        teacher=TeacherParams.model_validate(locked["teacher"]) if "teacher" in locked else None,
+        start=None if continued is None else continued["start"],
+    ).parameters()
 
 
 def ensure_training_run(model: Path, parameters: Mapping[str, Any] | None = None) -> str:

@@ -217,7 +217,7 @@ class Job:
         spec: what the network takes.
         emotion_moods: index of the mood of each of `pipelines.dataset.EMOTIONS`.
         teacher: from whom it learns; None where the recipe gives a teacher no weight.
-        start: the architecture whose trained weights it begins with; None begins with random ones.
+        start: the model whose weights it begins with; None begins with random ones.
     """
 
     name: str
@@ -230,10 +230,10 @@ class Job:
 
     @classmethod
     def read(cls, name: str) -> Job:
-        """The job of a name in one of the sections `architectures` and `continued` of `params.yaml`."""
+        """The job of a name in one of the sections `architectures`, `continued` and `pupils` of `params.yaml`."""
         continued = read_continued(name)
         start = None if continued is None else continued.start
-        architecture = read_architecture(start or name)
+        architecture = read_architecture(name if continued is None else continued.architecture)
         if continued is not None:
             architecture = architecture.model_copy(update={"recipe": continued.recipe})
         recipe = read_train(architecture.recipe)

@@ -142,7 +142,7 @@ def main(idea: str, architecture: str, changes: dict[str, Any], expectation: str
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("idea", help="a short name")
-    parser.add_argument("--architecture", default="mini_xception_wide", choices=sorted(read_section("architectures")))
+    parser.add_argument("--architecture", default="mini_xception_fine", choices=sorted(read_section("architectures")))
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="recipe. or architecture.")
     parser.add_argument("--expect", default="", help="what it should give, written down before")
     arguments = parser.parse_args()

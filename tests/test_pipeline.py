@@ -86,8 +86,11 @@ def project(tmp_path_factory: pytest.TempPathFactory, astronaut: NDArray[np.uint
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     for recipe in params["train"].values():
         recipe["epochs"] = 1
-    # One of each recipe, and one trained on; the others differ by their networks alone.
+    # One by the plateau, one by one cycle, and one trained on by a teacher; the others differ by less.
     params["architectures"] = {name: params["architectures"][name] for name in ("mini_xception", "mini_xception_fine")}
+    params["continued"] = {}
+    params["pupils"]["mini_xception_distilled"]["start"] = "mini_xception_fine"
+    params["teacher"] |= {"members": ["mini_xception_fine", "mini_xception_fine"], "views": 1}
     params["prepare"]["photo_splits"] = {"folds": 5, "validation_folds": 1, "test_folds": 1}
     params["evaluate"]["latency_runs"] = 20
     params["gate"]["max_latency_ms"] = 1000.0  # nothing is timed on a machine that runs tests

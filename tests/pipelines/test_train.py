@@ -82,7 +82,10 @@ def test_a_continued_model_has_the_network_it_starts_from_and_a_recipe_of_its_ow
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     params = yaml.safe_load(PARAMS.read_text())
-    params["continued"] = {"once_more": {"start": "mini_xception_wide", "recipe": "second_cycle"}}
+    params["continued"] = {
+        "once_more": {"architecture": "mini_xception_wide", "start": "mini_xception_wide", "recipe": "second_cycle"}
+    }
+    params["pupils"] = {"taught": {"architecture": "mini_xception_wide", "start": "once_more", "recipe": "distilled"}}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     monkeypatch.chdir(tmp_path)
 
@@ -90,7 +93,11 @@ def test_a_continued_model_has_the_network_it_starts_from_and_a_recipe_of_its_ow
     assert continued.architecture.hyper_parameters == start.architecture.hyper_parameters
     assert continued.recipe == read_train("second_cycle")
     assert continued.parameters()["start"] == "mini_xception_wide"
-    assert read_models() == [*params["architectures"], "once_more"]
+    pupil = Job.read("taught")
+    assert pupil.architecture.hyper_parameters == start.architecture.hyper_parameters
+    assert pupil.start == "once_more"
+    assert pupil.teacher == read_teacher()
+    assert read_models() == [*params["architectures"], "once_more", "taught"]
 
 
 def test_the_fused_batch_normalization_learns_what_the_plain_one_does(train: FaceSet) -> None:

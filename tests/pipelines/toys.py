@@ -71,7 +71,7 @@ def write_params(directory: Path, architectures: list[str]) -> None:
     """The project's `params.yaml` for other architectures and small data."""
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["architectures"] = {name: {"recipe": "plateau", "network": "mini_xception"} for name in architectures}
-    params["continued"] = {}
+    params["continued"], params["pupils"] = {}, {}
     params["prepare"]["photo_splits"] = {"folds": 3, "validation_folds": 1, "test_folds": 1}
     params["evaluate"]["latency_runs"] = 20
     (directory / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
