@@ -190,7 +190,8 @@ def _notes(content: dict[str, Any]) -> str:
         "Medians; detectors take turns in one process, each as fast as its defaults make it. "
         + "The floor is P-Net's multiply-adds at "
         + " and ".join(f"{rate:g} thousand million a second on {threads} thread(s)" for threads, rate in rates.items())
-        + f", measured. The {load['clients']} clients took {load['client_share_of_a_core']:.0%} of a core. "
+        + f", measured. The {load['clients']} clients took {load['client_share_of_a_core']:.0%} of a core; "
+        + f"{load['errors_in_warm_up']} of their requests were turned away in the two seconds before the count. "
         + f"Starts: {starts} s."
     )
 

@@ -57,18 +57,25 @@ def request_times(server: RunningServer, image: bytes, *, requests: int, warm_up
 
 
 def throughput(server: RunningServer, image: bytes, *, clients: int, seconds: float) -> dict[str, Any]:
-    """Answers a second to many clients, after two seconds of warm-up, and what the clients themselves cost."""
-    request = load.upload_request(image)
-    load.run(server.port, [request], clients=clients, seconds=min(2.0, seconds))
+    """Answers a second to many clients, after two seconds of warm-up, and what the clients themselves cost.
+
+    In the warm-up the clients find their workers: where one took most of the connections, it turns some away.
+    """
+    request, warm_up = load.upload_request(image), min(2.0, seconds)
     began, client_cpu = time.perf_counter(), time.process_time()
-    answers = load.run(server.port, [request], clients=clients, seconds=seconds)
-    elapsed, client_cpu = time.perf_counter() - began, time.process_time() - client_cpu
+    answers = load.run(server.port, [request], clients=clients, seconds=warm_up + seconds)
+    ended = time.perf_counter()
+    client_cpu = (time.process_time() - client_cpu) * seconds / (ended - began)
+    early = [answer for answer in answers if answer.started < began + warm_up]
+    answers = [answer for answer in answers if answer.started >= began + warm_up]
+    elapsed = ended - began - warm_up
     good = [answer for answer in answers if answer.status == OK]
     return {
         "clients": clients,
         "seconds": round(elapsed, 1),
         "per_second": round(len(good) / elapsed, 1),
         "errors": len(answers) - len(good),
+        "errors_in_warm_up": sum(answer.status != OK for answer in early),
         **Times(tuple(answer.seconds * 1e3 for answer in good)).as_json(),
         "client_share_of_a_core": round(client_cpu / elapsed, 3),
     }

@@ -59,6 +59,9 @@ async def upload_meaa_image(request: Request) -> Response:
     except problems.ANSWERABLE as error:
         response = problem = problems.respond(error)
         status, code = problem.status_code, problem.code
+        if isinstance(error, OverloadedError):
+            # A worker takes all connections that wait together. Who comes back on a new one meets the less busy one.
+            response.headers["Connection"] = "close"
     except ClientDisconnect:
         response = Response(status_code=400)  # nobody reads it, but BentoML waits for one
         status, code = response.status_code, "disconnected"

@@ -134,6 +134,7 @@ def test_who_finds_it_full_is_told_when_to_come_back(guarded_server: Server, pho
     response = _first(503, guarded_server, photo)
     assert response.json()["code"] == "overloaded"
     assert int(response.headers["retry-after"]) >= 1
+    assert response.headers["connection"] == "close"
 
 
 def _first(status: int, server: Server, photo: bytes) -> httpx.Response:
