@@ -97,7 +97,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         contenders = list(detection.ours(BUNDLE))
         if not arguments.no_peers:
             contenders += detection.peers(ROOT, stack)
-        content["detection"] = detection.measure(contenders, scenes, seconds=0.1 if quick else 3.0)
+        content["detection"] = detection.measure(contenders, scenes, seconds=0.1 if quick else 2.0)
     settings = {detection.OURS: FaceDetector(BUNDLE / "detector").settings, detection.OURS_AS_MTCNN: DetectorSettings()}
     content["floor"] = floor.floors(frames, settings, threads=content["environment"]["cores"])
     content["environment"]["load_average_after"] = [round(load, 2) for load in os.getloadavg()]

@@ -75,7 +75,7 @@ def test_slow_runners_get_fewer_turns_and_they_are_spread_among_the_fast_ones() 
     times = take_turns(runners, seconds=0.0001, most=30)
     assert [len(times[name].milliseconds) for name in ("slow", "fast")] == [3, 30]
     turns = [position for position, name in enumerate(order[4:]) if name == "slow"]
-    assert turns == [5, 16, 27]
+    assert turns == [10, 11, 32, 33, 54, 55]  # the first of two is to warm up
 
 
 def test_the_floor_counts_what_pnet_does_at_its_smallest_input() -> None:
