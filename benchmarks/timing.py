@@ -51,7 +51,8 @@ def take_turns(
 
     Args:
         runners: what to time, by name.
-        seconds: that the turns of each may take, about; a slow one takes longer where this allows fewer than `fewest` turns.
+        seconds: that the turns of each may take, about; a slow one takes longer where this allows fewer than `fewest`
+            turns.
         most: turns of a fast one.
         fewest: turns of a slow one.
     """
