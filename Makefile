@@ -79,7 +79,7 @@ mlflow: $(DEV)/.installed  ## runs, models and the registry at http://127.0.0.1:
 	$(DEV)/bin/mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" --host 127.0.0.1 --port 5000
 
 bento: $(DEV)/.installed  ## pack service, model and locked dependencies (bentoml build)
-	$(DEV)/bin/python -m pipelines.bento
+	$(DEV)/bin/python -m pipelines.export.to_bento
 	$(DEV)/bin/bentoml build
 
 containerize: bento  ## make a container image of the bento, with the engine found here (ENGINE=podman)
@@ -98,7 +98,7 @@ monitor-ui: $(DEV)/.installed  ## trends of the live predictions at http://127.0
 	$(DEV)/bin/evidently ui --workspace live/workspace --host 127.0.0.1 --port 8001
 
 peers: $(PEERS)/.installed  ## the released model beside that of the package fer, on the same images
-	PYTHONPATH=$(PEERS) $(DEV)/bin/python -m pipelines.compare_peers
+	PYTHONPATH=$(PEERS) $(DEV)/bin/python -m benchmarks.compare_peers
 
 bench: $(PEERS)/.installed $(FER)/.installed $(SERVING)/.installed  ## how fast detection and service are, beside peers and targets
 	$(DEV)/bin/python -m benchmarks.bench

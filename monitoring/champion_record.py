@@ -11,7 +11,8 @@ from typing import Any, Final
 import mlflow
 from mlflow.entities.model_registry import ModelVersion
 
-from pipelines import paths, registry, tracking
+from pipelines import paths
+from pipelines.registry import mlflow_store, tracking
 
 EXPERIMENT: Final = "mood-monitoring"
 
@@ -22,11 +23,11 @@ def find_version(model_version: str) -> ModelVersion | None:
     A restored registry may count otherwise; the released champion is found there by its digest.
     """
     tracking.connect()
-    # Read as plain JSON: `pipelines.champion` would import TensorFlow.
+    # Read as plain JSON: `pipelines.registry.champion` would import TensorFlow.
     record = paths.CHAMPION / "champion.json"
     champion = json.loads(record.read_text()) if record.exists() else {}
     if champion.get("version") == model_version:
-        return registry.find_version(champion["digest"])
+        return mlflow_store.find_version(champion["digest"])
     with suppress(mlflow.MlflowException):
         return mlflow.MlflowClient().get_model_version(tracking.REGISTERED_MODEL, model_version)
     return None

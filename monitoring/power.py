@@ -27,11 +27,11 @@ import pandas as pd
 
 from monitoring import causes, comparison
 from monitoring.conditions import CONDITIONS
+from monitoring.make_reference import LabelledPhotos, observe_photos, write
 from monitoring.params import MonitoringParams, read_monitoring
 from monitoring.reference import Reference
 from pipelines import paths
 from pipelines.markdown import table as markdown_table
-from pipelines.reference import LabelledPhotos, observe_photos, write
 from service.estimator import MoodEstimator
 from service.observation import COLUMNS
 

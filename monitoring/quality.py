@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipelines import metrics
-from pipelines.metrics import Predictions
+from pipelines.evaluation import metrics
+from pipelines.evaluation.metrics import Predictions
 from service.moods import MOODS
 from service.observation import PROBABILITIES
 
@@ -65,7 +65,7 @@ def read_labels(path: Path) -> pd.DataFrame:
 
 
 def from_labels(rows: pd.DataFrame, labels: pd.DataFrame, bins: int) -> dict[str, Any] | None:
-    """Figures of the answers that have a label by now: those of `pipelines.metrics`, and each mood's recall.
+    """Figures of the answers that have a label by now: those of `pipelines.evaluation.metrics`, and each mood's recall.
 
     Args:
         rows: of the log.

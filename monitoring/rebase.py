@@ -17,9 +17,9 @@ from pathlib import Path
 from monitoring import champion_record
 from monitoring.drift import add_window_arguments, read_window
 from monitoring.log import Log
+from monitoring.make_reference import ABSENT, REFERENCE_FILE, write
 from monitoring.params import MonitoringParams, read_monitoring
 from monitoring.reference import REBASED, RECORD_FILE, RebaseRecord, Reference
-from pipelines.reference import ABSENT, REFERENCE_FILE, write
 
 
 def rebase(window: Log, model_version: str, reason: str, directory: Path) -> RebaseRecord:

@@ -2,7 +2,7 @@
 
 A champion is compared with its own reference only. Which rows stand for which columns:
 
-- The photos of `pipelines.reference` stand for every column, until a maintainer rebases the reference on a live
+- The photos of `monitoring.make_reference` stand for every column, until a maintainer rebases the reference on a live
   window (`monitoring.rebase`): they are of one size and colour, and no camera's frames.
 - FER2013's faces, whichever the reference, say how often the champion is right at which confidence.
 """
@@ -16,8 +16,8 @@ from typing import Final
 import pandas as pd
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
+from monitoring.make_reference import DIRECTORY, REFERENCE_FILE
 from pipelines import paths
-from pipelines.reference import DIRECTORY, REFERENCE_FILE
 
 REBASED: Final = paths.BUNDLE / "rebased"
 RECORD_FILE: Final = "rebase.json"

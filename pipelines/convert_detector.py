@@ -22,7 +22,8 @@ from mtcnn.stages import StageONet, StagePNet, StageRNet
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from pipelines import onnx_export, parametric_relu, paths
+from pipelines import paths
+from pipelines.export import prelu, to_onnx
 from pipelines.params import read_section
 from service import images
 from service.detector import MIN_LOGIT, NET_FILES, SETTINGS_FILE, DetectorSettings, Face, FaceDetector
@@ -53,17 +54,17 @@ def convert(directory: Path) -> float:
     largest = 0.0
     for (stage, side, test_side, output_names), file in zip(_NETS, NET_FILES, strict=True):
         model = stage().model
-        onnx_export.export(model, (None, side, side, 3), directory / file, output_names)
+        to_onnx.export(model, (None, side, side, 3), directory / file, output_names)
         proto = onnx.load(directory / file)
-        parametric_relu.fuse(proto)
+        prelu.fuse(proto)
         if stage is StagePNet:
             _select_candidates(proto)
         onnx.save(proto, directory / file)
         sample = random.uniform(-1, 1, (16, test_side, test_side, 3)).astype(np.float32)
         originals = [output.numpy() for output in model(sample)]
-        inputs = {onnx_export.INPUT_NAME: sample}
+        inputs = {to_onnx.INPUT_NAME: sample}
         if stage is StagePNet:  # one image, and every cell of its maps is a candidate
-            inputs = {onnx_export.INPUT_NAME: sample[:1], MIN_LOGIT: np.array(-np.inf, np.float32)}
+            inputs = {to_onnx.INPUT_NAME: sample[:1], MIN_LOGIT: np.array(-np.inf, np.float32)}
             originals = [original[0].reshape(-1, original.shape[-1]) for original in originals]
         converted = open_session(directory / file).run(list(output_names), inputs)
         difference = max(

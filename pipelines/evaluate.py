@@ -4,7 +4,7 @@ The model is converted to the graph that the service runs, and the service's own
 three tests: FER2013's test split by its FER+ labels, the same images by FER2013's original labels, and photos of
 people who were never trained on, through the whole path from bytes to mood. A temperature is fitted on validation
 first; all figures are with it. FER2013's faces are also scored in slices, darkened, blurred, covered and so on
-(`pipelines.slices`), and the tests' figures have bootstrap intervals.
+(`pipelines.evaluation.slices`), and the tests' figures have bootstrap intervals.
 
 A network that was trained with a head for FER2013's original labels answers those a second time with that head, which
 is not shipped.
@@ -36,13 +36,15 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from rich.progress import track
 
-from pipelines import candidates, figures, metrics, onnx_export, paths, runs, slices, tracking
-from pipelines.answers import ValidationAnswers
-from pipelines.candidates import Candidate
+from pipelines import paths
+from pipelines.data.face_sets import FaceSet
+from pipelines.data.labels import one_hot
 from pipelines.detect import iterate_images
-from pipelines.face_sets import FaceSet
-from pipelines.labels import one_hot
-from pipelines.metrics import Predictions
+from pipelines.evaluation import metrics, plots, slices
+from pipelines.evaluation.metrics import Predictions
+from pipelines.evaluation.predictions import ValidationAnswers
+from pipelines.export import to_onnx
+from pipelines.export.serving_model import serving_model
 from pipelines.params import (
     EvaluateParams,
     PrepareParams,
@@ -53,7 +55,8 @@ from pipelines.params import (
     read_serving,
 )
 from pipelines.prepare import split_by_identity
-from pipelines.serving_graph import serving_model
+from pipelines.registry import candidates, runs, tracking
+from pipelines.registry.candidates import Candidate
 from pipelines.train import MODEL_FILE
 from service.classifier import (
     GRAPH_FILE,
@@ -117,7 +120,7 @@ def convert(
     """Write the graph that the service would run, and open it.
 
     Args:
-        model: as it is served; see `pipelines.serving_graph`.
+        model: as it is served; see `pipelines.export.serving_model`.
         graph: file to write.
         architecture: its name in `params.yaml`.
         spec: what the model takes.
@@ -130,7 +133,7 @@ def convert(
     Raises:
         ParityError: see `check_parity`.
     """
-    onnx_export.export(model, (None, spec.size, spec.size, 1), graph, [OUTPUT_NAME])
+    to_onnx.export(model, (None, spec.size, spec.size, 1), graph, [OUTPUT_NAME])
     classifier = open_classifier(graph, architecture, spec, temperature=1.0)
     return classifier, check_parity(model, classifier, faces, limit)
 
@@ -193,7 +196,7 @@ def original_head(
         spec: what the network takes.
         validation: faces that it was not trained on; the photos among them have no such labels and are not used.
         limit: see `check_parity`.
-        mirror_averaging: see `pipelines.serving_graph`.
+        mirror_averaging: see `pipelines.export.serving_model`.
 
     Returns:
         None where the network has no such head.
@@ -241,9 +244,9 @@ def held_out_photos(path: Path, params: PrepareParams, split: str) -> HeldOutPho
     """The photos that the stage `prepare` put into a split, and those it would have, had it found a face.
 
     Args:
-        path: a Parquet file as `pipelines.dataset` describes it.
+        path: a Parquet file as `pipelines.data.dataset` describes it.
         params: as `prepare` had them.
-        split: one of `pipelines.face_sets.SPLITS`.
+        split: one of `pipelines.data.face_sets.SPLITS`.
     """
     table = pq.read_table(path, columns=["emotion", "identity"]).to_pandas()
     moods = np.array([params.mood_of(emotion) for emotion in table["emotion"]], dtype=np.int8)
@@ -384,8 +387,8 @@ def write_reports(directory: Path, architecture: str, tests: dict[str, Predictio
     bins = params.calibration_bins
     _write_table(metrics.reliability(tests["ferplus"], bins), directory / candidates.RELIABILITY_FILE)
     titled = {TEST_TITLES[name]: predictions for name, predictions in tests.items()}
-    figures.save(figures.confusion_matrices(architecture, titled), directory / candidates.CONFUSION_PICTURE)
-    figures.save(figures.reliability_diagrams(architecture, titled, bins), directory / candidates.RELIABILITY_PICTURE)
+    plots.save(plots.confusion_matrices(architecture, titled), directory / candidates.CONFUSION_PICTURE)
+    plots.save(plots.reliability_diagrams(architecture, titled, bins), directory / candidates.RELIABILITY_PICTURE)
 
 
 def write_slices(directory: Path, architecture: str, losses: pd.DataFrame, clean: dict[str, float]) -> None:
@@ -399,7 +402,7 @@ def write_slices(directory: Path, architecture: str, losses: pd.DataFrame, clean
     """
     _write_table(losses[["split", "slice", "weighted_f1", "loss", "macro_recall"]], directory / candidates.SLICES_FILE)
     title = f"{architecture}: FER2013's faces, FER+ labels, in slices"
-    figures.save(figures.slice_losses(title, losses, clean), directory / candidates.SLICES_PICTURE)
+    plots.save(plots.slice_losses(title, losses, clean), directory / candidates.SLICES_PICTURE)
 
 
 def _write_table(table: pd.DataFrame, path: Path) -> None:

@@ -21,14 +21,18 @@ import mlflow
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines import bento, litert_export, metrics, model_card, onnx_export, paths, registry, tracking
-from pipelines.champion import Champion, ChampionRecord
+from pipelines import paths
+from pipelines.data.face_sets import SOURCES, FaceSet
 from pipelines.evaluate import OUTPUT_NAME, open_classifier
-from pipelines.face_sets import SOURCES, FaceSet
-from pipelines.litert_export import LiteRTClassifier
-from pipelines.metrics import Predictions
+from pipelines.evaluation import metrics
+from pipelines.evaluation.metrics import Predictions
+from pipelines.export import to_bento, to_litert, to_onnx
+from pipelines.export.serving_model import serving_model
+from pipelines.export.to_litert import LiteRTClassifier
+from pipelines.model_card import render
 from pipelines.params import read_evaluate
-from pipelines.serving_graph import serving_model
+from pipelines.registry import mlflow_store, tracking
+from pipelines.registry.champion import Champion, ChampionRecord
 from service.classifier import GRAPH_FILE, METADATA_FILE, ClassifierMetadata, MoodClassifier, calibrate, normalise
 from service.moods import MOODS
 
@@ -46,8 +50,8 @@ def load_champion(record: ChampionRecord) -> keras.Model:
     Raises:
         LookupError: the registry has no champion, or another one.
     """
-    version = registry.champion_version()
-    if version is None or version.tags.get(registry.DIGEST_TAG) != record.digest:
+    version = mlflow_store.champion_version()
+    if version is None or version.tags.get(mlflow_store.DIGEST_TAG) != record.digest:
         found = "no champion" if version is None else f"version {version.version} as champion"
         raise LookupError(
             f"The registry has {found}, which is not the model in {paths.CHAMPION}. "
@@ -59,7 +63,7 @@ def load_champion(record: ChampionRecord) -> keras.Model:
 def write_classifier(model: keras.Model, record: ChampionRecord, directory: Path) -> None:
     """Write graph and metadata, as `service.classifier` reads them; `model` as it is served."""
     spec = record.input
-    onnx_export.export(model, (None, spec.size, spec.size, 1), directory / GRAPH_FILE, [OUTPUT_NAME])
+    to_onnx.export(model, (None, spec.size, spec.size, 1), directory / GRAPH_FILE, [OUTPUT_NAME])
     metadata = ClassifierMetadata(
         name=record.architecture, version=record.version, moods=MOODS, input=spec, temperature=record.temperature
     )
@@ -67,11 +71,11 @@ def write_classifier(model: keras.Model, record: ChampionRecord, directory: Path
 
 
 def write_litert(trained: keras.Model, record: ChampionRecord, train: FaceSet, directory: Path) -> None:
-    """Write the files for phones, see `pipelines.litert_export`; `trained` as `load_champion` gives it."""
-    litert_export.export(
+    """Write the files for phones, see `pipelines.export.to_litert`; `trained` as `load_champion` gives it."""
+    to_litert.export(
         serving_model(trained, mirror_averaging=False),
         record.input,
-        litert_export.representative_faces(train, litert_export.REPRESENTATIVE_FACES, _SEED),
+        to_litert.representative_faces(train, to_litert.REPRESENTATIVE_FACES, _SEED),
         directory,
         mirror_averaging=record.mirror_averaging,
         temperature=record.temperature,
@@ -137,7 +141,7 @@ def measure_litert(directory: Path, validation: FaceSet) -> dict[str, Any]:
         "faces_of_fer2013": int(fer2013.sum()),
         "served": figures(GRAPH_FILE, served),
     }
-    for name, file in (("float32", litert_export.FLOAT_FILE), ("int8", litert_export.INT8_FILE)):
+    for name, file in (("float32", to_litert.FLOAT_FILE), ("int8", to_litert.INT8_FILE)):
         answers = LiteRTClassifier(directory / file, spec).predict(validation.pixels)
         report[name] = {
             **figures(file, answers),
@@ -161,11 +165,11 @@ def check_litert(report: dict[str, Any], max_difference: float) -> None:
     """
     difference = report["float32"]["largest_difference"]
     if not difference <= max_difference:
-        raise RuntimeError(f"{litert_export.FLOAT_FILE} differs from the service by {difference:.2g} in a probability")
+        raise RuntimeError(f"{to_litert.FLOAT_FILE} differs from the service by {difference:.2g} in a probability")
     loss = report["served"]["weighted_f1"] - report["int8"]["weighted_f1"]
     if report["faces_of_fer2013"] >= _LEAST_FACES and not loss <= MAX_INT8_LOSS:
         raise RuntimeError(
-            f"{litert_export.INT8_FILE} loses {loss:.4f} of weighted F1, {MAX_INT8_LOSS} are allowed. Look at the "
+            f"{to_litert.INT8_FILE} loses {loss:.4f} of weighted F1, {MAX_INT8_LOSS} are allowed. Look at the "
             "ranges of the activations, or measure them on more faces (litert_export.REPRESENTATIVE_FACES)."
         )
 
@@ -198,11 +202,11 @@ def main() -> None:
     check_litert(report, read_evaluate().max_parity_difference)
     paths.LITERT_REPORT.parent.mkdir(parents=True, exist_ok=True)
     paths.LITERT_REPORT.write_text(json.dumps(report, indent=2) + "\n")
-    model_card.write_pictures(champion, partial)
-    (partial / MODEL_CARD_FILE).write_text(model_card.render(champion))
+    render.write_pictures(champion, partial)
+    (partial / MODEL_CARD_FILE).write_text(render.render(champion))
     shutil.rmtree(target, ignore_errors=True)
     partial.rename(target)
-    tag = bento.import_bundle(paths.BUNDLE)
+    tag = to_bento.import_bundle(paths.BUNDLE)
     print(
         f"{record.architecture} version {record.version} is in {target} and in BentoML's store as "
         f"{tag}; largest difference to the Keras model on {len(validation):,} faces: {difference:.1e}\n"

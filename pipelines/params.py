@@ -70,7 +70,7 @@ class PrepareParams(_Section):
 
 
 class AugmentationParams(_Section):
-    """Ranges of the random changes of a training image; see `pipelines.augmentation`."""
+    """Ranges of the random changes of a training image; see `pipelines.training.augmentation`."""
 
     flip: bool
     rotation_degrees: float = Field(ge=0)
@@ -90,7 +90,7 @@ class PlateauParams(_Section):
 
 
 class HeadParams(_Section):
-    """Weights of the losses of the auxiliary heads; a head of weight 0 is not built. See `pipelines.architectures`.
+    """Weights of the losses of the auxiliary heads; a head of weight 0 is not built. See `pipelines.training.networks`.
 
     Attributes:
         emotions: of the head that fits the shares of FER+'s nine emotions; with it the mood is their sum.
@@ -150,7 +150,7 @@ class ArchitectureParams(_Section):
 
     Attributes:
         recipe: by which it is trained, a key of the section `train`.
-        network: a key of `pipelines.architectures.NETWORKS`.
+        network: a key of `pipelines.training.networks.NETWORKS`.
         hyper_parameters: of that network.
     """
 
@@ -199,7 +199,7 @@ class EvaluateParams(_Section):
         latency_runs: how often a single face is classified for the median and the 99th percentile of the time.
         max_parity_difference: largest difference of a probability between the Keras model and the served graph.
         bootstrap_resamples: of the test images, for the intervals of the figures.
-        seed: of the resamples, and of what chance decides in the slices (`pipelines.slices`).
+        seed: of the resamples, and of what chance decides in the slices (`pipelines.evaluation.slices`).
     """
 
     calibration_bins: int = Field(ge=1)
@@ -211,7 +211,7 @@ class EvaluateParams(_Section):
 
 
 class GateParams(_Section):
-    """The rule by which a challenger takes the champion's place; see `pipelines.gate`.
+    """The rule by which a challenger takes the champion's place; see `pipelines.registry.gate`.
 
     Attributes:
         metric: the figure that decides, by its dotted name in `metrics.json`. It must be one of validation: a test
@@ -245,7 +245,7 @@ class GateParams(_Section):
 
 
 class ServingParams(_Section):
-    """What is done around the network at inference; see `pipelines.serving_graph`."""
+    """What is done around the network at inference; see `pipelines.export.serving_model`."""
 
     mirror_averaging: bool
 

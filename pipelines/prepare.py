@@ -18,11 +18,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
-from pipelines import near_duplicates, paths
-from pipelines.dataset import EMOTIONS, USAGES, VOTE_COLUMNS
+from pipelines import paths
+from pipelines.data import near_duplicates
+from pipelines.data.dataset import EMOTIONS, USAGES, VOTE_COLUMNS
+from pipelines.data.face_sets import SOURCES, SPLITS, FaceSet
+from pipelines.data.labels import emotion_shares, moods_of, one_hot, soft_labels
 from pipelines.detect import iterate_images
-from pipelines.face_sets import SOURCES, SPLITS, FaceSet
-from pipelines.labels import emotion_shares, moods_of, one_hot, soft_labels
 from pipelines.params import PhotoSplits, PrepareParams, read_input, read_prepare
 from service import faces, images
 from service.classifier import InputSpec
@@ -37,7 +38,7 @@ def load_fer2013(path: Path, params: PrepareParams, spec: InputSpec) -> tuple[Fa
     """The faces of FER2013 with votes and original labels.
 
     Args:
-        path: a Parquet file as `pipelines.dataset` describes it.
+        path: a Parquet file as `pipelines.data.dataset` describes it.
         params: labels; with the source `ferplus` images without a vote that counts are left out.
         spec: the size that faces are scaled to.
 
@@ -74,7 +75,7 @@ def load_photos(
     """The faces in the photos that show one.
 
     Args:
-        path: a Parquet file as `pipelines.dataset` describes it.
+        path: a Parquet file as `pipelines.data.dataset` describes it.
         boxes_path: what the stage `detect` wrote for it.
         params: labels, and the shares of the splits.
         spec: how faces are cut.

@@ -1,6 +1,6 @@
 """Stage `register`: the best candidate against the champion.
 
-The gate (`pipelines.gate`, section `gate` of `params.yaml`) looks at validation answers, size and latency. The
+The gate (`pipelines.registry.gate`, section `gate` of `params.yaml`) looks at validation answers, size and latency. The
 challenger becomes a version of the registered model, with the decision and its evidence written to it and to its run;
 the alias `champion` moves only where the gate says so. `models/champion` is git's copy of the champion: a registry that
 has never seen it, as that of a fresh clone, adopts it before any challenger is compared.
@@ -22,14 +22,15 @@ from mlflow.entities.model_registry import ModelVersion
 from rich.console import Console
 from rich.table import Column, Table
 
-from pipelines import decision_report, evaluate, gate, paths, registry, runs, tracking
-from pipelines.answers import ValidationAnswers
-from pipelines.candidates import VALIDATION_FILE, Candidate, sha256
-from pipelines.champion import Champion, ChampionRecord
-from pipelines.face_sets import FaceSet
-from pipelines.gate import Contender, Decision
+from pipelines import evaluate, paths
+from pipelines.data.face_sets import FaceSet
+from pipelines.evaluation.predictions import ValidationAnswers
+from pipelines.evaluation.slices import SLICES
 from pipelines.params import GateParams, read_evaluate, read_gate, read_models
-from pipelines.slices import SLICES
+from pipelines.registry import decision_report, gate, mlflow_store, runs, tracking
+from pipelines.registry.candidates import VALIDATION_FILE, Candidate, sha256
+from pipelines.registry.champion import Champion, ChampionRecord
+from pipelines.registry.gate import Contender, Decision
 from service import faces
 from service.classifier import GRAPH_FILE
 
@@ -50,16 +51,16 @@ def current_champion(params: GateParams) -> Champion | None:
     Raises:
         LookupError: the registry's champion was not made by this pipeline.
     """
-    released, version = Champion.read(), registry.champion_version()
+    released, version = Champion.read(), mlflow_store.champion_version()
     if version is None:
         if released is not None:
             adopt(released)
         return released
-    if released is not None and released.record.digest == version.tags.get(registry.DIGEST_TAG):
+    if released is not None and released.record.digest == version.tags.get(mlflow_store.DIGEST_TAG):
         return released
     with tempfile.TemporaryDirectory() as directory:
         reigning = fetch(version, Path(directory))
-        unknown = released is not None and registry.find_version(released.record.digest) is None
+        unknown = released is not None and mlflow_store.find_version(released.record.digest) is None
         if released is not None and unknown and judge([released.candidate], reigning, params).promoted:
             adopt(released)
             return released
@@ -70,13 +71,13 @@ def adopt(champion: Champion) -> ModelVersion:
     """Make git's champion the registry's."""
     record = champion.record
     run_id = runs.ensure_run(champion.candidate, record.training_parameters)
-    version = registry.ensure_version(record.digest, run_id)
-    registry.annotate(
+    version = mlflow_store.ensure_version(record.digest, run_id)
+    mlflow_store.annotate(
         version,
         record.reason,
         {"architecture": record.architecture, "decision": "adopted from git", "released_as_version": record.version},
     )
-    registry.crown(version)
+    mlflow_store.crown(version)
     if record.decision is not None:
         log_decision(run_id, record.decision)
     return version
@@ -223,8 +224,8 @@ def record_challenger(candidate: Candidate, challenger: Contender, decision: Dec
         decision: about it.
     """
     run_id = runs.ensure_run(candidate)
-    version = registry.ensure_version(candidate.digest, run_id)
-    registry.annotate(
+    version = mlflow_store.ensure_version(candidate.digest, run_id)
+    mlflow_store.annotate(
         version,
         decision.reason,
         {
@@ -237,7 +238,7 @@ def record_challenger(candidate: Candidate, challenger: Contender, decision: Dec
     written = asdict(decision)
     log_decision(run_id, written)
     if decision.promoted:
-        registry.crown(version)
+        mlflow_store.crown(version)
         describe(candidate, version, run_id, decision.reason, written).write()
 
 

@@ -6,10 +6,11 @@ has is left alone.
 
 from __future__ import annotations
 
-from pipelines import paths, register, registry, runs, tracking
-from pipelines.candidates import Candidate
-from pipelines.champion import Champion
+from pipelines import paths, register
 from pipelines.params import read_models
+from pipelines.registry import mlflow_store, runs, tracking
+from pipelines.registry.candidates import Candidate
+from pipelines.registry.champion import Champion
 
 
 def main() -> None:
@@ -22,9 +23,9 @@ def main() -> None:
         candidate = Candidate.of(architecture)
         print(f"{architecture}: run {runs.ensure_run(candidate)}")
     released = Champion.read()
-    if registry.champion_version() is None and released is not None:
+    if mlflow_store.champion_version() is None and released is not None:
         register.adopt(released)
-    version = registry.champion_version()
+    version = mlflow_store.champion_version()
     print(f"champion: {f'version {version.version}' if version else 'none yet'}")
 
 

@@ -2,7 +2,7 @@
 
 The teacher is the mean of several trained networks, its members, each looking at a face and at its mirror image: more
 than may be shipped, and better than any of them. It is never shipped; a pupil needs its answers for the training
-faces alone (see `pipelines.lessons`).
+faces alone (see `pipelines.training.distillation`).
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
-from pipelines import lessons, paths
-from pipelines.architectures import EMOTIONS, ORIGINAL
-from pipelines.face_sets import FaceSet
-from pipelines.lessons import Lessons
+from pipelines import paths
+from pipelines.data.face_sets import FaceSet
 from pipelines.params import AugmentationParams, TeacherParams, read_input, read_teacher, read_train
 from pipelines.train import MODEL_FILE
+from pipelines.training import distillation
+from pipelines.training.distillation import Lessons
+from pipelines.training.networks import EMOTIONS, ORIGINAL
 from service.classifier import InputSpec, normalise
 
 _BATCH = 256
@@ -67,9 +68,9 @@ def teach(
     """
     answers: dict[str, list[NDArray[np.uint8]]] = {EMOTIONS: [], ORIGINAL: []}
     for index in track(range(params.views), "Lessons", transient=True):
-        seen = normalise(lessons.view(faces.pixels, index, augmentation, params.seed), spec)
+        seen = normalise(distillation.view(faces.pixels, index, augmentation, params.seed), spec)
         for head, collected in answers.items():
-            collected.append(lessons.quantise(ask(members, seen, head)))
+            collected.append(distillation.quantise(ask(members, seen, head)))
     return Lessons(emotions=np.stack(answers[EMOTIONS]), original=np.stack(answers[ORIGINAL]))
 
 

@@ -1,7 +1,7 @@
 """Stage `train@ARCHITECTURE`: fit one architecture to the training faces by the recipe in `params.yaml`.
 
 Writes the model of the best epoch, the curves by epoch and a summary, and records the whole as one MLflow run. A run
-that was interrupted goes on from its last finished epoch; see `pipelines.checkpoints`.
+that was interrupted goes on from its last finished epoch; see `pipelines.callbacks.checkpoints`.
 
 Keras 3 alone is used, so that `KERAS_BACKEND=jax` or `torch` trains on whatever accelerator those see.
 """
@@ -30,13 +30,12 @@ import pandas as pd
 from mlflow.models import infer_signature
 from numpy.typing import NDArray
 
-from pipelines import architectures, dataset, lessons, paths, tracking
-from pipelines.architectures import EMOTIONS, MOOD, ORIGINAL, Heads
-from pipelines.augmentation import augment, mirror
-from pipelines.checkpoints import Checkpoints, fingerprint
-from pipelines.face_sets import SOURCES, FaceSet
-from pipelines.labels import one_hot
-from pipelines.lessons import Lessons
+from pipelines import paths
+from pipelines.callbacks.checkpoints import Checkpoints, fingerprint
+from pipelines.callbacks.progress import EpochProgress
+from pipelines.data import dataset
+from pipelines.data.face_sets import SOURCES, FaceSet
+from pipelines.data.labels import one_hot
 from pipelines.params import (
     ArchitectureParams,
     AugmentationParams,
@@ -50,7 +49,11 @@ from pipelines.params import (
     read_teacher,
     read_train,
 )
-from pipelines.progress import EpochProgress
+from pipelines.registry import tracking
+from pipelines.training import distillation, networks
+from pipelines.training.augmentation import augment, mirror
+from pipelines.training.distillation import Lessons
+from pipelines.training.networks import EMOTIONS, MOOD, ORIGINAL, Heads
 from service.classifier import InputSpec, normalise
 from service.moods import MOODS
 
@@ -155,7 +158,7 @@ class Teaching:
         weight: share of the answer in the target.
         augmentation: that makes the views which the teacher has answered for.
         seed: of the views.
-        emotion_moods: index of the mood of each of `pipelines.dataset.EMOTIONS`.
+        emotion_moods: index of the mood of each of `pipelines.data.dataset.EMOTIONS`.
     """
 
     answers: Lessons
@@ -176,7 +179,7 @@ class Teaching:
             ORIGINAL: self.answers.targets(ORIGINAL, view),
         }
         targets = {name: self.weight * said[name] + (1 - self.weight) * label for name, label in labels.items()}
-        return lessons.view(pixels, view, self.augmentation, self.seed), targets
+        return distillation.view(pixels, view, self.augmentation, self.seed), targets
 
 
 class KeepMemory(keras.callbacks.Callback):
@@ -215,7 +218,7 @@ class Job:
         architecture: network, hyper-parameters and the name of the recipe.
         recipe: by which it is trained.
         spec: what the network takes.
-        emotion_moods: index of the mood of each of `pipelines.dataset.EMOTIONS`.
+        emotion_moods: index of the mood of each of `pipelines.data.dataset.EMOTIONS`.
         teacher: from whom it learns; None where the recipe gives a teacher no weight.
         start: the model whose weights it begins with; None begins with random ones.
     """
@@ -248,7 +251,7 @@ class Job:
     def network(self) -> keras.Model:
         """The untrained network."""
         heads = Heads(self.emotion_moods if EMOTIONS in self.head_weights else None, ORIGINAL in self.head_weights)
-        return architectures.build(
+        return networks.build(
             self.architecture.network,
             self.spec.size,
             len(MOODS),
@@ -291,7 +294,7 @@ class Job:
 
 
 def emotion_moods() -> tuple[int, ...]:
-    """The index of the mood of each of `pipelines.dataset.EMOTIONS`, by `params.yaml`."""
+    """The index of the mood of each of `pipelines.data.dataset.EMOTIONS`, by `params.yaml`."""
     params = read_prepare()
     return tuple(params.mood_of(emotion) for emotion in dataset.EMOTIONS)
 
@@ -473,7 +476,7 @@ def run(
         The trained model.
     """
     train, validation = FaceSet.load(faces / "train.npz"), FaceSet.load(faces / "validation.npz")
-    inputs = [faces / "train.npz", faces / "validation.npz", Path(architectures.__file__), answers, start]
+    inputs = [faces / "train.npz", faces / "validation.npz", Path(networks.__file__), answers, start]
     lesson = None if answers is None else Lessons.load(answers)
     first = None if start is None else keras.models.load_model(start, compile=False)
     checkpoints = Checkpoints(

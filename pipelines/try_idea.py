@@ -21,10 +21,10 @@ import pandas as pd
 import yaml
 from numpy.typing import NDArray
 
-from pipelines import metrics, paths
-from pipelines.architectures import MOOD, ORIGINAL
-from pipelines.face_sets import FaceSet
-from pipelines.metrics import Predictions
+from pipelines import paths
+from pipelines.data.face_sets import FaceSet
+from pipelines.evaluation import metrics
+from pipelines.evaluation.metrics import Predictions
 from pipelines.params import (
     ArchitectureParams,
     TrainParams,
@@ -35,6 +35,7 @@ from pipelines.params import (
     read_train,
 )
 from pipelines.train import SUMMARY_FILE, Job, emotion_moods, run
+from pipelines.training.networks import MOOD, ORIGINAL
 from service.classifier import InputSpec, normalise
 
 _BATCH = 256

@@ -16,9 +16,9 @@ import pytest
 import yaml
 from numpy.typing import NDArray
 
-from pipelines import dataset
+from pipelines.data import dataset
 from pipelines.params import read_models
-from pipelines.tracking import CHAMPION_ALIAS, REGISTERED_MODEL
+from pipelines.registry.tracking import CHAMPION_ALIAS, REGISTERED_MODEL
 from service.moods import MOODS
 from tests.conftest import ROOT
 from tests.pipelines.test_prepare import pictures

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from pipelines import litert_export, metrics
-from pipelines.champion import Champion
+from pipelines.data.face_sets import FaceSet
 from pipelines.evaluate import predict_tests
-from pipelines.face_sets import FaceSet
-from pipelines.litert_export import LiteRTClassifier
+from pipelines.evaluation import metrics
+from pipelines.export import to_litert
+from pipelines.export.to_litert import LiteRTClassifier
 from pipelines.params import read_evaluate, read_input, read_prepare
 from pipelines.prepare import load_fer2013
+from pipelines.registry.champion import Champion
 from service.classifier import METADATA_FILE, MoodClassifier
 from service.estimator import MoodEstimator
 from tests.conftest import ROOT
@@ -68,15 +69,15 @@ def fer2013_test(photos: Path) -> FaceSet:
 
 def test_the_files_for_phones_are_small_and_name_the_moods_as_the_service_does() -> None:
     classifier = BUNDLE / "classifier"
-    assert (classifier / litert_export.FLOAT_FILE).stat().st_size < 1_000_000
-    assert (classifier / litert_export.INT8_FILE).stat().st_size < 300_000
+    assert (classifier / to_litert.FLOAT_FILE).stat().st_size < 1_000_000
+    assert (classifier / to_litert.INT8_FILE).stat().st_size < 300_000
     moods = json.loads((classifier / METADATA_FILE).read_text())["moods"]
-    assert (classifier / litert_export.LABELS_FILE).read_text().splitlines() == moods
+    assert (classifier / to_litert.LABELS_FILE).read_text().splitlines() == moods
 
 
 def test_a_phone_answers_a_thousand_faces_as_the_service_does(fer2013_test: FaceSet) -> None:
     service = MoodClassifier(BUNDLE / "classifier")
-    phone = LiteRTClassifier(BUNDLE / "classifier" / litert_export.FLOAT_FILE, service.metadata.input)
+    phone = LiteRTClassifier(BUNDLE / "classifier" / to_litert.FLOAT_FILE, service.metadata.input)
     pixels = fer2013_test.pixels[:1000]
     assert len(pixels) == 1000
     assert np.abs(phone.predict(pixels) - service.predict(pixels)).max() <= 1e-4
@@ -84,7 +85,7 @@ def test_a_phone_answers_a_thousand_faces_as_the_service_does(fer2013_test: Face
 
 def test_in_int8_a_phone_loses_at_most_half_a_point_on_the_test(fer2013_test: FaceSet) -> None:
     service = MoodClassifier(BUNDLE / "classifier")
-    phone = LiteRTClassifier(BUNDLE / "classifier" / litert_export.INT8_FILE, service.metadata.input)
+    phone = LiteRTClassifier(BUNDLE / "classifier" / to_litert.INT8_FILE, service.metadata.input)
     served, answered = (
         f1_score(fer2013_test.ferplus_mood, answer(fer2013_test.pixels).argmax(axis=1), average="weighted")
         for answer in (service.predict, phone.predict)

@@ -7,7 +7,7 @@
 
 Every row and every picture is checked. What is wrong is reported with its file and line, all of it, and then nothing
 is written; with `--skip-invalid` the rest is written and the summary says how many were left out. Pictures are read
-with the service's own decoder, so that what is ingested is what the service can read. `pipelines.download` fetches
+with the service's own decoder, so that what is ingested is what the service can read. `pipelines.ingest.download` fetches
 the originals.
 """
 
@@ -23,8 +23,9 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from pipelines import dataset, paths
-from pipelines.dataset import DatasetError, Row
+from pipelines import paths
+from pipelines.data import dataset
+from pipelines.data.dataset import DatasetError, Row
 from pipelines.ingest.fer2013 import fer2013_rows, folder_rows, read_votes
 from pipelines.ingest.photos import photo_rows, photos_in_csv, photos_in_folders
 from pipelines.ingest.report import Problem, Report

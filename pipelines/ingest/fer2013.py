@@ -19,8 +19,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines import dataset
-from pipelines.dataset import DatasetError, Row
+from pipelines.data import dataset
+from pipelines.data.dataset import DatasetError, Row
 from pipelines.ingest.files import emotion_folders, entries, is_grey, open_csv, reason, records
 from pipelines.ingest.report import Report
 from service import images

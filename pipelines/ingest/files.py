@@ -16,8 +16,8 @@ from typing import IO, Final, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines import dataset
-from pipelines.dataset import DatasetError
+from pipelines.data import dataset
+from pipelines.data.dataset import DatasetError
 from pipelines.ingest.report import Report
 
 _CLUTTER: Final = frozenset({"thumbs.db", "desktop.ini"})

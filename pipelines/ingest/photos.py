@@ -12,8 +12,8 @@ from typing import Final
 
 from PIL import Image
 
-from pipelines import dataset
-from pipelines.dataset import DatasetError, Row
+from pipelines.data import dataset
+from pipelines.data.dataset import DatasetError, Row
 from pipelines.ingest.files import emotion_folders, is_grey, open_csv, reason, records
 from pipelines.ingest.report import Report
 from service import images

@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from monitoring.make_reference import ABSENT
 from monitoring.params import MonitoringParams, read_monitoring
 from monitoring.reference import Reference
-from pipelines.reference import ABSENT
 from service.moods import MOODS
 from service.observation import COLUMNS, PROBABILITIES
 

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from monitoring import feedback, log, quality, rebase, verdict
+from monitoring.make_reference import REFERENCE_FILE, write
 from monitoring.params import MonitoringParams
 from monitoring.reference import Reference
-from pipelines.reference import REFERENCE_FILE, write
 from service.moods import MOODS
 from tests.conftest import ROOT
 from tests.monitoring.conftest import NOW, Write, predictions

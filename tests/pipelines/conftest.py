@@ -8,7 +8,7 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from pipelines import tracking
+from pipelines.registry import tracking
 
 
 @pytest.fixture(scope="session")

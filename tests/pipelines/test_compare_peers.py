@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines import compare_peers
-from pipelines.dataset import FER2013_EMOTIONS
+from benchmarks import compare_peers
+from pipelines.data.dataset import FER2013_EMOTIONS
 from pipelines.params import read_prepare
 from service.detector import Face
 from service.moods import MOODS

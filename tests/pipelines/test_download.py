@@ -1,4 +1,4 @@
-"""`python -m pipelines.download`: the originals from their servers, here from one on 127.0.0.1."""
+"""`python -m pipelines.ingest.download`: the originals from their servers, here from one on 127.0.0.1."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import kagglesdk.kaggle_env
 import pytest
 from typer.testing import CliRunner, Result
 
-from pipelines import download
+from pipelines.ingest import download
 
 VOTES = b"Usage,Image name,neutral\n" + b"Training,fer0000000.png,4\n" * 20_000
 
@@ -284,7 +284,7 @@ def test_without_credentials_the_message_says_how_to_get_them(kaggle: Server, tm
     assert result.exit_code == 1
     assert "KAGGLE_API_TOKEN" in result.output
     assert f"{download.FER2013_COMPETITION}/rules" in result.output
-    assert "pipelines.download folders" in result.output
+    assert "pipelines.ingest.download folders" in result.output
     assert left_in(tmp_path / "originals") == []
 
 

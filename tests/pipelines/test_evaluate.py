@@ -15,13 +15,15 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from pipelines import evaluate, onnx_export, runs, tracking
-from pipelines.answers import ValidationAnswers
-from pipelines.dataset import EMOTIONS
-from pipelines.face_sets import FaceSet
+from pipelines import evaluate
+from pipelines.data.dataset import EMOTIONS
+from pipelines.data.face_sets import FaceSet
+from pipelines.evaluation.predictions import ValidationAnswers
+from pipelines.evaluation.slices import SLICES
+from pipelines.export import to_onnx
+from pipelines.export.serving_model import serving_model
 from pipelines.params import read_evaluate, read_input, read_prepare
-from pipelines.serving_graph import serving_model
-from pipelines.slices import SLICES
+from pipelines.registry import runs, tracking
 from service.moods import MOODS
 from tests.conftest import ROOT
 from tests.pipelines import toys
@@ -275,7 +277,7 @@ def test_a_run_is_restored_once(inside: Path) -> None:
 def test_a_graph_that_is_not_the_models_is_rejected(inside: Path) -> None:
     other = toys.brightness_model(sharpness=2.0)
     graph = inside / "other.onnx"
-    onnx_export.export(other, (None, toys.SIZE, toys.SIZE, 1), graph, [evaluate.OUTPUT_NAME])
+    to_onnx.export(other, (None, toys.SIZE, toys.SIZE, 1), graph, [evaluate.OUTPUT_NAME])
     classifier = evaluate.open_classifier(graph, "other", read_input(), temperature=1.0)
     with pytest.raises(evaluate.ParityError, match="differs from the Keras model"):
         evaluate.check_parity(toys.brightness_model(), classifier, toys.faces(8).pixels, limit=1e-4)

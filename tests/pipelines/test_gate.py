@@ -1,4 +1,4 @@
-"""`pipelines.gate`: who becomes champion, on figures and answers alone."""
+"""`pipelines.registry.gate`: who becomes champion, on figures and answers alone."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import f1_score
 
-from pipelines import gate
-from pipelines.answers import ValidationAnswers
-from pipelines.gate import Contender, Decision, Difference
+from pipelines.evaluation.predictions import ValidationAnswers
 from pipelines.params import GateParams, read_gate
+from pipelines.registry import gate
+from pipelines.registry.gate import Contender, Decision, Difference
 from service.moods import MOODS
 from tests.conftest import ROOT
 

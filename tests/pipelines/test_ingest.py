@@ -20,7 +20,7 @@ from PIL import Image
 from skimage.data import astronaut
 from typer.testing import CliRunner, Result
 
-from pipelines import dataset
+from pipelines.data import dataset
 from pipelines.ingest import cli
 from pipelines.ingest.photos import identity_of
 from service import images

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from pipelines.dataset import VOTE_COLUMNS
-from pipelines.labels import moods_of, one_hot, soft_labels
+from pipelines.data.dataset import VOTE_COLUMNS
+from pipelines.data.labels import moods_of, one_hot, soft_labels
 from pipelines.params import PrepareParams, read_prepare
 from service.moods import MOODS
 

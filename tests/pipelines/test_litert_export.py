@@ -10,9 +10,10 @@ import keras
 import numpy as np
 import pytest
 
-from pipelines import architectures, litert_export
-from pipelines.litert_export import FLOAT_FILE, INT8_FILE, LiteRTClassifier
-from pipelines.serving_graph import serving_model
+from pipelines.export import to_litert
+from pipelines.export.serving_model import serving_model
+from pipelines.export.to_litert import FLOAT_FILE, INT8_FILE, LiteRTClassifier
+from pipelines.training import networks
 from service.classifier import InputSpec, calibrate, normalise
 from service.moods import MOODS
 from tests.pipelines import toys
@@ -23,8 +24,8 @@ SPEC = InputSpec(size=toys.SIZE, margin=0.0, scale=2 / 255, offset=-1.0)
 def export(model: keras.Model, directory: Path, *, mirror_averaging: bool = True, temperature: float = 0.7) -> None:
     """The files of a model, its ranges measured on a few toy faces."""
     directory.mkdir(exist_ok=True)
-    faces = litert_export.representative_faces(toys.faces(64), 32, seed=0)
-    litert_export.export(model, SPEC, faces, directory, mirror_averaging=mirror_averaging, temperature=temperature)
+    faces = to_litert.representative_faces(toys.faces(64), 32, seed=0)
+    to_litert.export(model, SPEC, faces, directory, mirror_averaging=mirror_averaging, temperature=temperature)
 
 
 def sided_model() -> keras.Model:
@@ -50,8 +51,8 @@ def test_the_float_file_answers_as_the_calibrated_model(
     tmp_path: Path, mirror_averaging: bool, temperature: float
 ) -> None:
     model, faces = sided_model(), half_lit_faces()
-    function = litert_export.answer(model, mirror_averaging=mirror_averaging, temperature=temperature)
-    (tmp_path / FLOAT_FILE).write_bytes(litert_export.convert_float(function))
+    function = to_litert.answer(model, mirror_averaging=mirror_averaging, temperature=temperature)
+    (tmp_path / FLOAT_FILE).write_bytes(to_litert.convert_float(function))
     served = serving_model(model, mirror_averaging=mirror_averaging)
     expected = calibrate(served.predict(normalise(faces, SPEC), verbose=0), temperature)
     assert np.abs(LiteRTClassifier(tmp_path / FLOAT_FILE, SPEC).predict(faces) - expected).max() < 1e-5
@@ -59,8 +60,8 @@ def test_the_float_file_answers_as_the_calibrated_model(
 
 def test_a_mood_that_is_all_but_excluded_keeps_its_probability(tmp_path: Path) -> None:
     model, faces = toys.brightness_model(sharpness=60.0), toys.faces(64).pixels
-    function = litert_export.answer(model, mirror_averaging=False, temperature=4.0)
-    (tmp_path / FLOAT_FILE).write_bytes(litert_export.convert_float(function))
+    function = to_litert.answer(model, mirror_averaging=False, temperature=4.0)
+    (tmp_path / FLOAT_FILE).write_bytes(to_litert.convert_float(function))
     expected = calibrate(model.predict(normalise(faces, SPEC), verbose=0), 4.0)
     assert np.abs(LiteRTClassifier(tmp_path / FLOAT_FILE, SPEC).predict(faces) - expected).max() < 1e-5
 
@@ -74,7 +75,7 @@ def test_the_int8_file_gives_the_same_moods_and_probabilities_that_sum_to_one(tm
 
 
 def test_a_network_of_240_000_weights_fits_the_bounds_and_stores_each_weight_once(tmp_path: Path) -> None:
-    model = architectures.mini_xception(48, 4, filters=(8, 24), block_filters=(48, 96, 160, 240))
+    model = networks.mini_xception(48, 4, filters=(8, 24), block_filters=(48, 96, 160, 240))
     assert model.count_params() > 235_000
     export(model, tmp_path)
     assert (tmp_path / FLOAT_FILE).stat().st_size < 1.02 * 4 * model.count_params()
@@ -82,8 +83,8 @@ def test_a_network_of_240_000_weights_fits_the_bounds_and_stores_each_weight_onc
 
 
 def test_the_int8_file_computes_in_int8_and_talks_in_float32(tmp_path: Path) -> None:
-    heads = architectures.Heads(emotion_moods=(2, 0, 3, 1, 1, 1, 1, 1, 3), original=True)
-    model = architectures.mini_xception(48, 4, heads=heads)
+    heads = networks.Heads(emotion_moods=(2, 0, 3, 1, 1, 1, 1, 1, 3), original=True)
+    model = networks.mini_xception(48, 4, heads=heads)
     export(serving_model(model, mirror_averaging=False), tmp_path)
     tensors = LiteRTClassifier(tmp_path / INT8_FILE, SPEC).tensors()
     named = {tensor["name"]: tensor["dtype"] for tensor in tensors if tensor["name"]}
@@ -106,19 +107,19 @@ def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
     model = sided_model()
     for name in ("first", "second"):
         export(model, tmp_path / name)
-    for file in (FLOAT_FILE, INT8_FILE, litert_export.LABELS_FILE):
+    for file in (FLOAT_FILE, INT8_FILE, to_litert.LABELS_FILE):
         assert (tmp_path / "first" / file).read_bytes() == (tmp_path / "second" / file).read_bytes(), file
 
 
 def test_the_labels_are_the_moods_in_the_order_of_the_output(tmp_path: Path) -> None:
     export(toys.brightness_model(), tmp_path)
-    assert (tmp_path / litert_export.LABELS_FILE).read_text().splitlines() == list(MOODS)
+    assert (tmp_path / to_litert.LABELS_FILE).read_text().splitlines() == list(MOODS)
 
 
 def test_representative_faces_are_as_many_of_each_mood_and_the_same_for_the_same_seed() -> None:
     faces = toys.faces(80)
-    chosen = litert_export.representative_faces(faces, 16, seed=3)
+    chosen = to_litert.representative_faces(faces, 16, seed=3)
     brightness = np.abs(chosen.mean(axis=(1, 2))[:, None] - np.array(toys.GREYS)).argmin(axis=1)
     assert np.bincount(brightness).tolist() == [4, 4, 4, 4]
-    assert (chosen == litert_export.representative_faces(faces, 16, seed=3)).all()
-    assert not (chosen == litert_export.representative_faces(faces, 16, seed=4)).all()
+    assert (chosen == to_litert.representative_faces(faces, 16, seed=3)).all()
+    assert not (chosen == to_litert.representative_faces(faces, 16, seed=4)).all()

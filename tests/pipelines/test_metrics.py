@@ -1,13 +1,13 @@
-"""`pipelines.metrics`: figures that can be checked by hand."""
+"""`pipelines.evaluation.metrics`: figures that can be checked by hand."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from pipelines import metrics
-from pipelines.labels import one_hot
-from pipelines.metrics import Predictions
+from pipelines.data.labels import one_hot
+from pipelines.evaluation import metrics
+from pipelines.evaluation.metrics import Predictions
 from service.classifier import calibrate
 from service.moods import MOODS
 

@@ -14,13 +14,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines import architecture_picture, candidates, decision_report, evaluate, gate, metrics, model_card, paths
-from pipelines.architectures import Heads, mini_xception, residual
-from pipelines.champion import Champion, ChampionRecord
-from pipelines.gate import Contender
-from pipelines.metrics import Predictions
+from pipelines import evaluate, paths
+from pipelines.evaluation import metrics
+from pipelines.evaluation.metrics import Predictions
+from pipelines.evaluation.slices import SLICES
+from pipelines.model_card import architecture_picture, render
 from pipelines.params import read_evaluate
-from pipelines.slices import SLICES
+from pipelines.registry import candidates, decision_report, gate
+from pipelines.registry.champion import Champion, ChampionRecord
+from pipelines.registry.gate import Contender
+from pipelines.training.networks import Heads, mini_xception, residual
 from service.moods import MOODS
 from tests.pipelines import test_gate, toys
 
@@ -149,7 +152,7 @@ def older(releases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ch
 
 
 def test_every_figure_comes_out_of_the_reports(champion: Champion) -> None:
-    card = model_card.render(champion)
+    card = render.render(champion)
     ferplus = champion.record.metrics["test"]["ferplus"]
     interval = ferplus["weighted_f1_interval"]
     assert "54,321 parameters, 200,000 bytes" in card
@@ -163,39 +166,39 @@ def test_every_figure_comes_out_of_the_reports(champion: Champion) -> None:
 
 
 def test_it_says_what_the_model_must_not_be_used_for_and_under_which_licences_its_data_came(champion: Champion) -> None:
-    card = model_card.render(champion)
+    card = render.render(champion)
     for said in ("no diagnosis", "Not for: decisions about a person", "2024/1689", "for research", "MIT", "Apache-2.0"):
         assert said in card
 
 
 def test_failures_are_told_in_figures(champion: Champion) -> None:
-    card = model_card.render(champion)
+    card = render.render(champion)
     assert "| negative | 0 | 3 | 7 | 0 | 10 |" in card
     assert "- negative taken for neutral: 7 times, 100% of all errors, 70.0% of the negative faces" in card
     assert "| FER2013 | 0.9 to 1 | 40 | 7 | 17.5% |" in card
 
 
 def test_each_slice_has_a_row(champion: Champion) -> None:
-    card = model_card.render(champion)
+    card = render.render(champion)
     for one in SLICES.values():
         assert f"| {one.title} | " in card
 
 
 def test_the_head_for_the_original_labels_stands_beside_the_one_that_is_served(champion: Champion) -> None:
-    card = model_card.render(champion)
+    card = render.render(champion)
     assert "| the same, by a head of its own | " in card
     assert "it is measured here, and not shipped" in card
 
 
 def test_the_gates_evidence_is_in_the_card(champion: Champion) -> None:
-    card = model_card.render(champion)
+    card = render.render(champion)
     assert champion.record.reason in card
     assert "the challenger is this model" in card
     assert "| slice dark | weighted_f1 | 2,000 | 0.8000 | 0.8500 | +0.0500 |" in card
 
 
 def test_the_files_for_phones_are_in_the_card_where_they_were_measured(champion: Champion) -> None:
-    assert "LiteRT" not in model_card.render(champion)
+    assert "LiteRT" not in render.render(champion)
     paths.LITERT_REPORT.parent.mkdir(parents=True)
     report = {
         "faces": 4792,
@@ -203,14 +206,14 @@ def test_the_files_for_phones_are_in_the_card_where_they_were_measured(champion:
         "int8": {"bytes": 95_000, "weighted_f1": 0.798, "largest_difference": 0.02, "same_mood": 0.991},
     }
     paths.LITERT_REPORT.write_text(json.dumps(report))
-    assert "| LiteRT, int8 | 95,000 | 0.7980 | 2.0e-02 | 99.10% |" in model_card.render(champion)
+    assert "| LiteRT, int8 | 95,000 | 0.7980 | 2.0e-02 | 99.10% |" in render.render(champion)
 
 
 def test_every_picture_that_the_card_shows_is_written_beside_it(champion: Champion, tmp_path: Path) -> None:
     directory = tmp_path / "classifier"
     directory.mkdir()
-    model_card.write_pictures(champion, directory)
-    shown = set(re.findall(r"!\[[^\]]*\]\(([^)]+)\)", model_card.render(champion)))
+    render.write_pictures(champion, directory)
+    shown = set(re.findall(r"!\[[^\]]*\]\(([^)]+)\)", render.render(champion)))
     assert shown == {path.name for path in directory.iterdir()}
     assert shown == {"architecture.png", "confusion.png", "reliability.png", "slices.png"}
 
@@ -218,8 +221,8 @@ def test_every_picture_that_the_card_shows_is_written_beside_it(champion: Champi
 def test_a_release_without_slices_intervals_or_answers_has_a_card_without_them(older: Champion, tmp_path: Path) -> None:
     directory = tmp_path / "classifier"
     directory.mkdir()
-    model_card.write_pictures(older, directory)
-    card = model_card.render(older)
+    render.write_pictures(older, directory)
+    card = render.render(older)
     assert set(re.findall(r"!\[[^\]]*\]\(([^)]+)\)", card)) == {path.name for path in directory.iterdir()}
     assert "slices.png" not in card
     assert "In brackets" not in card
@@ -229,7 +232,7 @@ def test_a_release_without_slices_intervals_or_answers_has_a_card_without_them(o
 
 
 def test_an_architecture_that_was_not_evaluated_yet_is_left_out(champion: Champion) -> None:
-    assert "not_trained_yet" not in model_card.render(champion)
+    assert "not_trained_yet" not in render.render(champion)
 
 
 def test_the_network_is_drawn_block_by_block_with_the_shapes_of_its_tensors() -> None:

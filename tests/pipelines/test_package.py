@@ -7,9 +7,12 @@ from pathlib import Path
 import keras
 import pytest
 
-from pipelines import model_card, onnx_export, package, register, registry
-from pipelines.champion import Champion
-from pipelines.face_sets import FaceSet
+from pipelines import package, register
+from pipelines.data.face_sets import FaceSet
+from pipelines.export import to_onnx
+from pipelines.model_card import render
+from pipelines.registry import mlflow_store
+from pipelines.registry.champion import Champion
 from service.classifier import MoodClassifier
 from tests.conftest import ROOT
 from tests.pipelines import toys
@@ -20,7 +23,7 @@ ARCHITECTURE = "toy"
 def graph_of(model: keras.Model, directory: Path) -> bytes:
     """The model as the service would run it."""
     path = directory / "converted.onnx"
-    onnx_export.export(model, (None, toys.SIZE, toys.SIZE, 1), path, ["probabilities"])
+    to_onnx.export(model, (None, toys.SIZE, toys.SIZE, 1), path, ["probabilities"])
     return path.read_bytes()
 
 
@@ -113,13 +116,13 @@ def test_on_a_handful_of_faces_one_that_tips_over_does_not_stop_the_stage() -> N
 def test_a_registry_with_another_champion_is_an_error_that_says_what_to_run(
     released: keras.Model, workspace: Path
 ) -> None:
-    version = registry.champion_version()
+    version = mlflow_store.champion_version()
     assert version is not None
-    registry.annotate(version, "moved by hand", {registry.DIGEST_TAG: "of another model"})
+    mlflow_store.annotate(version, "moved by hand", {mlflow_store.DIGEST_TAG: "of another model"})
     with pytest.raises(LookupError, match=r"dvc repro .* register"):
         package.load_champion(champion().record)
 
 
 def test_the_released_model_card_is_what_the_reports_say(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    assert (ROOT / "bundle/classifier" / package.MODEL_CARD_FILE).read_text() == model_card.render(champion())
+    assert (ROOT / "bundle/classifier" / package.MODEL_CARD_FILE).read_text() == render.render(champion())

@@ -1,4 +1,4 @@
-"""`pipelines.parametric_relu`: quicker forms of PReLU, with the very same results."""
+"""`pipelines.export.prelu`: quicker forms of PReLU, with the very same results."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 
-from pipelines import parametric_relu
+from pipelines.export import prelu
 
 CHANNELS = (10, 16)
 
@@ -54,13 +54,13 @@ def test_the_results_are_the_same_to_the_last_bit_whatever_the_signs_of_the_slop
     slopes[1][::2] *= -1
     model, image = net(slopes), random.normal(size=(1, 3, 37, 52)).astype(np.float32)
     before = run(model, image)
-    assert parametric_relu.fuse(model) == 2
+    assert prelu.fuse(model) == 2
     np.testing.assert_array_equal(run(model, image), before)
 
 
 def test_none_of_the_five_operators_is_left_behind_at_full_size() -> None:
     model = net(tuple(np.linspace(-1, 1, size).astype(np.float32) for size in CHANNELS))
-    parametric_relu.fuse(model)
+    prelu.fuse(model)
     order = [node.op_type for node in model.graph.node]
     assert order[:2] == ["Conv", "MaxPool"]
     assert "Neg" not in order[order.index("Gather") :]

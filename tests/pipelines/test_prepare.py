@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipelines import near_duplicates
-from pipelines.dataset import EMOTIONS
-from pipelines.face_sets import FaceSet
-from pipelines.labels import one_hot
+from pipelines.data import near_duplicates
+from pipelines.data.dataset import EMOTIONS
+from pipelines.data.face_sets import FaceSet
+from pipelines.data.labels import one_hot
 from pipelines.params import PhotoSplits, read_prepare
 from pipelines.prepare import class_table, montage, remove_leaks, split_by_identity
 

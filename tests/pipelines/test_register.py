@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 from mlflow.entities.model_registry import ModelVersion
 
-from pipelines import champion, evaluate, onnx_export, register, registry, restore_runs, tracking
-from pipelines.answers import ValidationAnswers
-from pipelines.candidates import VALIDATION_FILE, sha256
-from pipelines.face_sets import FaceSet
+from pipelines import evaluate, register, restore_runs
+from pipelines.data.face_sets import FaceSet
+from pipelines.evaluation.predictions import ValidationAnswers
+from pipelines.evaluation.slices import SLICES
+from pipelines.export import to_onnx
 from pipelines.params import read_gate
-from pipelines.slices import SLICES
+from pipelines.registry import champion, mlflow_store, tracking
+from pipelines.registry.candidates import VALIDATION_FILE, sha256
 from service.moods import MOODS
 from tests.pipelines import toys
 from tests.pipelines.conftest import enter, use_store
@@ -91,7 +93,7 @@ def fresh_clone(released: Path, empty_store: Path, monkeypatch: pytest.MonkeyPat
 
 
 def champion_version() -> ModelVersion:
-    version = registry.champion_version()
+    version = mlflow_store.champion_version()
     assert version is not None
     return version
 
@@ -224,7 +226,7 @@ def test_a_fresh_clone_has_its_runs_and_champion_restored_once(fresh_clone: Path
 def test_a_fresh_clone_compares_challengers_with_the_champion_of_git(fresh_clone: Path, model: keras.Model) -> None:
     write_candidate(STEADY, model, weights="second", score=0.75)
     register.main()
-    assert champion_version().tags[registry.DIGEST_TAG] == record().digest
+    assert champion_version().tags[mlflow_store.DIGEST_TAG] == record().digest
     assert record().metrics["validation"]["ferplus"]["weighted_f1"] == 0.80
     assert [version.tags["decision"] for version in versions()] == ["adopted from git", "refused"]
 
@@ -233,7 +235,7 @@ def test_git_follows_a_registry_in_which_another_version_was_made_champion(relea
     write_candidate(RIVAL, model, weights="second", score=0.79)
     write_candidate(STEADY, model, weights="second", score=0.70)
     register.main()  # rival is refused, and is a version now
-    registry.crown(versions()[1])
+    mlflow_store.crown(versions()[1])
     kept = register.current_champion(read_gate())
     assert kept is not None
     assert kept.record.architecture == record().architecture == RIVAL
@@ -299,7 +301,7 @@ def release_with_graph(workspace: Path, model: keras.Model, **options: Any) -> N
     """Release a model that can be asked again, and put other validation faces in its way, on which it never errs."""
     toys.write_params(workspace, [STEADY])
     graph = workspace / "mood.onnx"
-    onnx_export.export(model, (None, toys.SIZE, toys.SIZE, 1), graph, [evaluate.OUTPUT_NAME])
+    to_onnx.export(model, (None, toys.SIZE, toys.SIZE, 1), graph, [evaluate.OUTPUT_NAME])
     write_candidate(STEADY, model, weights="first", score=0.6, graph=graph.read_bytes(), **options)
     register.main()
     Path("faces").mkdir()

@@ -1,4 +1,4 @@
-"""`pipelines.slices`: what becomes of faces, the same every time."""
+"""`pipelines.evaluation.slices`: what becomes of faces, the same every time."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipelines import slices
-from pipelines.slices import MASK, SLICES, SUNGLASSES
+from pipelines.evaluation import slices
+from pipelines.evaluation.slices import MASK, SLICES, SUNGLASSES
 
 SIZE = 48
 

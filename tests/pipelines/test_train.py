@@ -9,16 +9,16 @@ import pandas as pd
 import pytest
 import yaml
 
-from pipelines import architectures, augmentation, lessons
-from pipelines.architectures import Heads
-from pipelines.checkpoints import Checkpoints, fingerprint
-from pipelines.dataset import EMOTIONS
-from pipelines.face_sets import FaceSet
-from pipelines.lessons import Lessons
+from pipelines.callbacks.checkpoints import Checkpoints, fingerprint
+from pipelines.data.dataset import EMOTIONS
+from pipelines.data.face_sets import FaceSet
 from pipelines.params import AugmentationParams, read_models, read_teacher, read_train
 from pipelines.paths import PARAMS
 from pipelines.teach import ask
 from pipelines.train import FaceBatches, Job, _teaching, emotion_moods, fit, mean_face, photo_weights
+from pipelines.training import augmentation, distillation, networks
+from pipelines.training.distillation import Lessons
+from pipelines.training.networks import Heads
 from service.classifier import normalise
 from service.moods import MOODS
 from tests.pipelines.test_prepare import face_set, pictures
@@ -204,16 +204,16 @@ def test_the_input_example_is_the_mean_of_all_faces_and_so_nobodys(train: FaceSe
     np.testing.assert_allclose(pixels, train.pixels.mean(axis=0), atol=0.51)
 
 
-@pytest.mark.parametrize("name", architectures.NETWORKS)
+@pytest.mark.parametrize("name", networks.NETWORKS)
 def test_every_network_gives_probabilities_of_the_four_moods(name: str) -> None:
-    model = architectures.build(name, 48, 4)
+    model = networks.build(name, 48, 4)
     probabilities = model.predict(np.zeros((2, 48, 48, 1), np.float32), verbose=0)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1.0, rtol=1e-5)
     assert probabilities.shape == (2, 4)
 
 
 def test_mini_xception_is_built_as_described() -> None:
-    model = architectures.build("mini_xception", 48, 4)
+    model = networks.build("mini_xception", 48, 4)
     kinds = [type(layer) for layer in model.layers]
     assert kinds.count(keras.layers.SeparableConv2D) == 8  # two in each of four blocks
     assert kinds.count(keras.layers.MaxPooling2D) == kinds.count(keras.layers.Add) == 4
@@ -225,7 +225,7 @@ def test_mini_xception_is_built_as_described() -> None:
 @pytest.mark.parametrize("name", ["mini_xception", "residual"])
 def test_with_heads_the_mood_is_the_sum_of_its_emotions(name: str) -> None:
     moods = emotion_moods()
-    model = architectures.build(name, 48, 4, heads=Heads(moods, original=True))
+    model = networks.build(name, 48, 4, heads=Heads(moods, original=True))
     said = model.predict(np.random.default_rng(0).normal(size=(3, 48, 48, 1)).astype(np.float32), verbose=0)
     assert said["original"].shape == (3, 4)
     for index, mood in enumerate(MOODS):
@@ -285,7 +285,7 @@ def test_a_pupils_targets_are_the_votes_and_the_teachers_answer_in_the_recipes_s
 def test_teacher_and_pupil_see_the_same_view_of_every_face(train: FaceSet) -> None:
     pupil = job(2, "distilled")
     batches = FaceBatches(train, pupil.spec, pupil.recipe, 0, ["emotions"], _teaching(pupil, lessons_for(train)))
-    seen = normalise(lessons.view(train.pixels, 0, pupil.recipe.augmentation, pupil.teacher.seed), pupil.spec)
+    seen = normalise(distillation.view(train.pixels, 0, pupil.recipe.augmentation, pupil.teacher.seed), pupil.spec)
     rows = np.random.default_rng((pupil.recipe.seed, 0)).permutation(len(train))[:16]
     for face, row in zip(batches[0][0], rows, strict=True):
         assert (face == seen[row]).all() or (face == seen[row][:, ::-1]).all()
@@ -306,7 +306,7 @@ def test_lessons_come_back_from_their_file_as_probabilities(tmp_path: Path, trai
 
 
 def test_a_teacher_answers_with_the_mean_of_its_members_over_face_and_mirror_image(train: FaceSet) -> None:
-    members = [architectures.build("residual", 48, 4, heads=Heads(emotion_moods(), True), filters=[4]) for _ in "ab"]
+    members = [networks.build("residual", 48, 4, heads=Heads(emotion_moods(), True), filters=[4]) for _ in "ab"]
     faces = normalise(train.pixels[:8], job(1).spec)
     expected = sum(m.predict(f, verbose=0)["emotions"] for m in members for f in (faces, faces[:, :, ::-1])) / 4
     np.testing.assert_allclose(ask(members, faces, "emotions"), expected, rtol=1e-5)
@@ -323,4 +323,4 @@ def test_corrupted_faces_stay_faces_of_the_same_size_and_are_others(train: FaceS
 
 def test_an_unknown_network_is_an_error_that_names_the_known_ones() -> None:
     with pytest.raises(ValueError, match="mini_xception"):
-        architectures.build("resnet", 48, 4)
+        networks.build("resnet", 48, 4)

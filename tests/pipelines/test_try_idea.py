@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.face_sets import FaceSet
+from pipelines.data.face_sets import FaceSet
 from pipelines.params import read_input, read_train
 from pipelines.try_idea import changed, job_of, measure, record
 from tests.pipelines.toys import brightness_model, faces

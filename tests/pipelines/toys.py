@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import yaml
 from numpy.typing import NDArray
 
-from pipelines.dataset import EMOTIONS
-from pipelines.face_sets import SOURCES, FaceSet
-from pipelines.labels import one_hot
+from pipelines.data.dataset import EMOTIONS
+from pipelines.data.face_sets import SOURCES, FaceSet
+from pipelines.data.labels import one_hot
 from service.moods import MOODS
 from tests.conftest import ROOT
 

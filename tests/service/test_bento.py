@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory whose `bentoml` is BentoML's home with a bento in it, made as `make bento` does."""
     directory = tmp_path_factory.mktemp("bento")
-    for command in (["pipelines.bento"], ["bentoml", "build"]):
+    for command in (["pipelines.export.to_bento"], ["bentoml", "build"]):
         _run(directory, *command)
     return directory
 
@@ -71,7 +71,7 @@ def test_the_bento_installs_the_locked_serving_dependencies(home: Path) -> None:
 
 
 def test_the_bundle_gets_the_same_tag_every_time(home: Path) -> None:
-    assert _run(home, "pipelines.bento") == _run(home, "pipelines.bento")
+    assert _run(home, "pipelines.export.to_bento") == _run(home, "pipelines.export.to_bento")
 
 
 def test_the_bento_answers_outside_the_checkout_as_the_checkout_does(

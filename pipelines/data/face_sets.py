@@ -21,7 +21,7 @@ class FaceSet:
     Attributes:
         pixels: uint8 (n, size, size), grey crops.
         soft_labels: float32 (n, 4), the share of each mood, rows summing to 1; what training fits.
-        emotions: float32 (n, 9), the share of each of FER+'s emotions (`pipelines.dataset.EMOTIONS`) among the votes
+        emotions: float32 (n, 9), the share of each of FER+'s emotions (`pipelines.data.dataset.EMOTIONS`) among the votes
             that count; what an auxiliary head of the network may fit.
         ferplus_mood: int8 (n,), index of the mood by the FER+ votes; -1 where no vote counts. A photo has one label,
             which stands here too.

@@ -1,6 +1,6 @@
 """Which runtime serves a face faster on this machine: ONNX Runtime or LiteRT (TensorFlow Lite).
 
-    python -m pipelines.compare_runtimes
+    python -m benchmarks.compare_runtimes
 
 Not a stage: it is run by hand where the choice is to be looked at again. The two take turns in one process, on one
 thread each, so that a busy machine slows both alike; the ratio counts more than the times.
@@ -27,9 +27,10 @@ from rich.console import Console
 from rich.table import Table
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from pipelines import onnx_export, paths
+from pipelines import paths
+from pipelines.export import to_onnx
+from pipelines.export.serving_model import serving_model
 from pipelines.params import read_serving
-from pipelines.serving_graph import serving_model
 from pipelines.train import MODEL_FILE
 from service.classifier import GRAPH_FILE
 from service.detector import MIN_LOGIT, NET_FILES
@@ -43,7 +44,7 @@ _PNET_SHAPE: Final = (1, 144, 192, 3)  # the first pyramid level of a 640 x 480 
 def onnx_runner(graph: Path, image: NDArray[np.float32]) -> Callable[[], object]:
     """One inference in ONNX Runtime. P-Net's graph also picks its candidates, which its model leaves to others."""
     session = open_session(graph)
-    inputs: dict[str, NDArray[np.float32]] = {onnx_export.INPUT_NAME: image}
+    inputs: dict[str, NDArray[np.float32]] = {to_onnx.INPUT_NAME: image}
     if any(graph_input.name == MIN_LOGIT for graph_input in session.get_inputs()):
         inputs[MIN_LOGIT] = np.array(0, np.float32)
     return lambda: session.run(None, inputs)

@@ -21,7 +21,7 @@ from sklearn.metrics import (
     recall_score,
 )
 
-from pipelines.paired_bootstrap import FIGURES, f1_of, recall_of
+from pipelines.evaluation.bootstrap import FIGURES, f1_of, recall_of
 from service.classifier import calibrate
 from service.moods import MOODS
 

@@ -18,9 +18,10 @@ import numpy as np
 import pandas as pd
 from mlflow.models import infer_signature
 
-from pipelines import paths, tracking
-from pipelines.candidates import MODEL_FILES, MOODS_FILE, Candidate
+from pipelines import paths
 from pipelines.params import ArchitectureParams, TeacherParams, TrainParams
+from pipelines.registry import tracking
+from pipelines.registry.candidates import MODEL_FILES, MOODS_FILE, Candidate
 from pipelines.train import HISTORY_FILE, MODEL_FILE, SUMMARY_FILE, Job, emotion_moods
 from service.classifier import InputSpec
 

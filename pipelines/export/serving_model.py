@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keras
 
-from pipelines.architectures import MOOD
+from pipelines.training.networks import MOOD
 
 
 def serving_model(model: keras.Model, *, mirror_averaging: bool, head: str = MOOD) -> keras.Model:

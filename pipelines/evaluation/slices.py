@@ -14,8 +14,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines import corruptions
-from pipelines.corruptions import EYES, MOUTH, Face
+from pipelines.training import corruptions
+from pipelines.training.corruptions import EYES, MOUTH, Face
 
 SUNGLASSES: Final = 20
 """Shade that covers eyes."""

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.augmentation import augment
 from pipelines.params import AugmentationParams
+from pipelines.training.augmentation import augment
 
 _CHUNK = 1024
 """Faces a seed: a view is the same however many faces are asked for at a time."""
@@ -26,7 +26,7 @@ class Lessons:
     """A teacher's answers for some views of n training faces.
 
     Attributes:
-        emotions: uint8 (views, n, 9), probabilities of `pipelines.dataset.EMOTIONS` in 255ths; the mood's is their sum.
+        emotions: uint8 (views, n, 9), probabilities of `pipelines.data.dataset.EMOTIONS` in 255ths; the mood's is their sum.
         original: uint8 (views, n, 4), those of the moods by the head for original labels.
     """
 

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sklearn.metrics import ConfusionMatrixDisplay
 
-from pipelines.metrics import Predictions, expected_calibration_error, reliability
-from pipelines.slices import SLICES
+from pipelines.evaluation.metrics import Predictions, expected_calibration_error, reliability
+from pipelines.evaluation.slices import SLICES
 from service.moods import MOODS
 
 _PANEL_INCHES = 4.2

@@ -1,6 +1,6 @@
 """The gate's decision as Markdown: for `reports/register`, the registry's run and the model card.
 
-Reads the decision as it is written, `dataclasses.asdict(pipelines.gate.Decision)`: one from an earlier release, or out
+Reads the decision as it is written, `dataclasses.asdict(pipelines.registry.gate.Decision)`: one from an earlier release, or out
 of a registry, is no object.
 """
 

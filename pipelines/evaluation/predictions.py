@@ -16,7 +16,7 @@ class ValidationAnswers:
     Attributes:
         moods: int8 (n,), index in `MOODS` of the mood by FER+ votes; the faces without a vote that counts are left out.
         probabilities: float32 (n, 4), calibrated.
-        slices: names in `pipelines.slices.SLICES`, s of them.
+        slices: names in `pipelines.evaluation.slices.SLICES`, s of them.
         slice_moods: int8 (s, n), index of the mood that is answered for each face in each slice.
         photo_moods: int8 (m,), index of the mood of each photo's face.
         photo_probabilities: float32 (m, 4), calibrated.

@@ -33,15 +33,17 @@ import pandas as pd
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from pipelines import metrics, onnx_export, paths
-from pipelines.champion import Champion
-from pipelines.compare_runtimes import median_times
-from pipelines.dataset import FER2013_EMOTIONS
+from benchmarks.compare_runtimes import median_times
+from pipelines import paths
+from pipelines.data.dataset import FER2013_EMOTIONS
+from pipelines.data.face_sets import FaceSet
 from pipelines.detect import iterate_images
 from pipelines.evaluate import TEST_TITLES, held_out_photos
-from pipelines.face_sets import FaceSet
-from pipelines.metrics import Predictions
+from pipelines.evaluation import metrics
+from pipelines.evaluation.metrics import Predictions
+from pipelines.export import to_onnx
 from pipelines.params import PrepareParams, read_evaluate, read_input, read_prepare
+from pipelines.registry.champion import Champion
 from service import faces, images
 from service.classifier import GRAPH_FILE, MoodClassifier
 from service.detector import Face
@@ -87,7 +89,7 @@ class Subject:
     Attributes:
         name: as the report calls it.
         classify: uint8 (n, side, side) grey faces to probabilities, (n, 4) of moods or (n, 7) of the emotions of
-            `pipelines.dataset.FER2013_EMOTIONS`.
+            `pipelines.data.dataset.FER2013_EMOTIONS`.
         side: of the faces it takes, in pixels.
         scale: a grey face, uint8 (height, width), to uint8 (side, side).
         cuts: ways to cut a face out of an RGB photo, uint8 (height, width, 3), to grey uint8 (side, side), by name.
@@ -187,11 +189,11 @@ def peer_weights(path: Path) -> Subject:
     model = keras.models.load_model(path, compile=False)
     with tempfile.TemporaryDirectory() as directory:
         graph = Path(directory) / "peer.onnx"
-        onnx_export.export(model, (None, PEER_SIDE, PEER_SIDE, 1), graph, ["emotions"])
+        to_onnx.export(model, (None, PEER_SIDE, PEER_SIDE, 1), graph, ["emotions"])
         session, size = open_session(graph), graph.stat().st_size
 
     def classify(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return session.run(None, {onnx_export.INPUT_NAME: peer_normalise(crops)})[0]
+        return session.run(None, {to_onnx.INPUT_NAME: peer_normalise(crops)})[0]
 
     return _peer("its weights as ONNX", classify, model.count_params(), size)
 

@@ -25,7 +25,7 @@ from tensorflow.lite.tools import flatbuffer_utils
 from tensorflow.python.eager.polymorphic_function.concrete_function import ConcreteFunction
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from pipelines.face_sets import FaceSet
+from pipelines.data.face_sets import FaceSet
 from service.classifier import InputSpec, normalise
 from service.moods import MOODS
 
@@ -46,14 +46,14 @@ _HEAD: Final = ("FULLY_CONNECTED", "SOFTMAX", "SUM", "MAXIMUM", "POW", "DIV")
 def answer(network: keras.Model, *, mirror_averaging: bool, temperature: float) -> ConcreteFunction:
     """What the phone computes: float32 (1, size, size, 1), normalised, to calibrated float32 (1, moods).
 
-    The face and its mirror image go through the network as a batch of two, as in `pipelines.serving_graph`. As two
+    The face and its mirror image go through the network as a batch of two, as in `pipelines.export.serving_model`. As two
     calls they would be quantised each on its own, with biases and scales stored twice. Temperature scaling of
     probabilities is a power: softmax(log(p) / T) is p ** (1 / T) over its sum, whatever factor p has, so that the sum
     of the two answers does for their mean.
 
     Args:
-        network: as `pipelines.serving_graph.serving_model` gives it without mirror averaging.
-        mirror_averaging: see `pipelines.serving_graph.serving_model`.
+        network: as `pipelines.export.serving_model.serving_model` gives it without mirror averaging.
+        mirror_averaging: see `pipelines.export.serving_model.serving_model`.
         temperature: see `service.classifier.ClassifierMetadata`.
     """
     views = 2 if mirror_averaging else 1

@@ -11,9 +11,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines import corruptions
-from pipelines.corruptions import Face
 from pipelines.params import AugmentationParams
+from pipelines.training import corruptions
+from pipelines.training.corruptions import Face
 
 
 def augment(pixels: NDArray[np.uint8], params: AugmentationParams, random: np.random.Generator) -> NDArray[np.uint8]:

@@ -1,6 +1,6 @@
 """Versions of the registered model, and which of them is the champion, in whatever registry MLflow is pointed at.
 
-A version carries the digest of its model (`pipelines.candidates.identity`) as a tag. By that the same model is
+A version carries the digest of its model (`pipelines.registry.candidates.identity`) as a tag. By that the same model is
 recognised, in whatever run it was trained or restored, so that registering it twice makes one version.
 """
 
@@ -12,7 +12,7 @@ from typing import Final
 import mlflow
 from mlflow.entities.model_registry import ModelVersion
 
-from pipelines.tracking import CHAMPION_ALIAS, REGISTERED_MODEL, logged_model_id
+from pipelines.registry.tracking import CHAMPION_ALIAS, REGISTERED_MODEL, logged_model_id
 
 DIGEST_TAG: Final = "model_digest"
 
@@ -39,7 +39,7 @@ def ensure_version(digest: str, run_id: str) -> ModelVersion:
     """The version of a model, created where the registry has never seen the model.
 
     Args:
-        digest: see `pipelines.candidates.identity`.
+        digest: see `pipelines.registry.candidates.identity`.
         run_id: the run in this store that logged the model.
 
     Raises:

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from pipelines import paths
-from pipelines.face_sets import FaceSet
+from pipelines.data.face_sets import FaceSet
 from pipelines.params import read_prepare
 from pipelines.prepare import split_by_identity
 from service import images

@@ -22,7 +22,7 @@ CONFUSION_FILE: Final = "confusion.csv"
 RELIABILITY_FILE: Final = "reliability.csv"
 SLICES_FILE: Final = "slices.csv"
 VALIDATION_FILE: Final = "validation.npz"
-"""A `pipelines.answers.ValidationAnswers`."""
+"""A `pipelines.evaluation.predictions.ValidationAnswers`."""
 CONFUSION_PICTURE: Final = "confusion.png"
 RELIABILITY_PICTURE: Final = "reliability.png"
 SLICES_PICTURE: Final = "slices.png"
@@ -33,14 +33,14 @@ class Candidate:
     """A model with the figures that the gate judges it by.
 
     Attributes:
-        architecture: a key of `pipelines.architectures.ARCHITECTURES`.
+        architecture: a key of `pipelines.training.networks.ARCHITECTURES`.
         model: directory of `MODEL_FILES`.
         evaluation: directory of the figures and pictures that `evaluate` wrote.
         run_id: the MLflow run that trained it, in the store where it was trained.
         digest: see `identity`. The same model has the same one in every clone and every store.
         metrics: the content of `METRICS_FILE`.
         input: what its graph takes.
-        mirror_averaging: whether its graph averages over mirror images; see `pipelines.serving_graph`.
+        mirror_averaging: whether its graph averages over mirror images; see `pipelines.export.serving_model`.
         validation_faces: SHA-256 of the validation faces that it was measured on; figures of two candidates compare
             where it is the same.
     """

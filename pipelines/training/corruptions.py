@@ -1,7 +1,7 @@
 """What light, lens, compression, detector and accessories do to a face, each on one grey crop.
 
-Deterministic but for noise: a caller draws the strengths. `pipelines.augmentation` draws them at random for training,
-`pipelines.slices` fixes them for measuring. Faces are uint8 (size, size), as all of them return.
+Deterministic but for noise: a caller draws the strengths. `pipelines.training.augmentation` draws them at random for training,
+`pipelines.evaluation.slices` fixes them for measuring. Faces are uint8 (size, size), as all of them return.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict
 
 from pipelines import paths
-from pipelines.candidates import MODEL_FILES, Candidate
+from pipelines.registry.candidates import MODEL_FILES, Candidate
 from service.classifier import InputSpec
 
 RECORD_FILE: Final = "champion.json"
@@ -25,12 +25,12 @@ class ChampionRecord(BaseModel):
     """The content of `champion.json`.
 
     Attributes:
-        architecture: a key of `pipelines.architectures.ARCHITECTURES`.
+        architecture: a key of `pipelines.training.networks.ARCHITECTURES`.
         version: in the registry where it was promoted. Another store may give it another number.
-        digest: see `pipelines.candidates.identity`.
+        digest: see `pipelines.registry.candidates.identity`.
         run_id: the MLflow run that trained it, in the store where it was trained.
         reason: the gate's decision in one sentence.
-        decision: all of it, `pipelines.gate.Decision` as a dictionary; None for a champion of before it was kept.
+        decision: all of it, `pipelines.registry.gate.Decision` as a dictionary; None for a champion of before it was kept.
         temperature: for `service.classifier.ClassifierMetadata`.
         input: what the graph takes.
         mirror_averaging: see `Candidate.mirror_averaging`.

@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch
 
-from pipelines.architectures import MOOD
+from pipelines.training.networks import MOOD
 from service.moods import MOODS
 
 # Inches.

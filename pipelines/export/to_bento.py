@@ -1,6 +1,6 @@
 """The model bundle into BentoML's model store, where `bentoml build` finds it.
 
-`python -m pipelines.bento` does so for the released bundle; the stage `package` does it for a new one. Needs no more
+`python -m pipelines.export.to_bento` does so for the released bundle; the stage `package` does it for a new one. Needs no more
 than the serving environment.
 """
 

@@ -1,9 +1,9 @@
 """Fetch the public originals of the dataset, which `pipelines.ingest` turns into its Parquet files.
 
-    python -m pipelines.download fer2013     # the official CSV file, from Kaggle; needs an account there
-    python -m pipelines.download ferplus     # its FER+ votes
-    python -m pipelines.download photos      # the photos
-    python -m pipelines.download folders     # FER2013 as image folders, from Kaggle; needs no account, has no votes
+    python -m pipelines.ingest.download fer2013     # the official CSV file, from Kaggle; needs an account there
+    python -m pipelines.ingest.download ferplus     # its FER+ votes
+    python -m pipelines.ingest.download photos      # the photos
+    python -m pipelines.ingest.download folders     # FER2013 as image folders, from Kaggle; needs no account, has no votes
 
 Checksums: the publishers publish none, and this project has not recorded any. Therefore the first download is
 trusted, and its SHA-256 is recorded beside it in a lock file (`NAME.sha256`, which `sha256sum --check` reads); every
@@ -52,7 +52,7 @@ _NO_CREDENTIALS: Final = f"""Kaggle gives the official FER2013 only to its users
  2. Create a token at https://www.kaggle.com/settings, section API
  3. Set KAGGLE_API_TOKEN (or KAGGLE_USERNAME and KAGGLE_KEY), or save the token where Kaggle says
 Or download {FER2013_ARCHIVE} in a browser, and give its path to `python -m pipelines.ingest fer2013`.
-Or use the image folders, which need no account but have no FER+ votes: `python -m pipelines.download folders`."""
+Or use the image folders, which need no account but have no FER+ votes: `python -m pipelines.ingest.download folders`."""
 
 _KAGGLE_ERRORS: Final = (
     requests.RequestException,

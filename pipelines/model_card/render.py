@@ -17,9 +17,15 @@ import keras
 import numpy as np
 import pandas as pd
 
-from pipelines import architecture_picture, decision_report, figures, markdown, paths
-from pipelines.answers import ValidationAnswers
-from pipelines.candidates import (
+from pipelines import markdown, paths
+from pipelines.evaluation import plots
+from pipelines.evaluation.metrics import Predictions
+from pipelines.evaluation.predictions import ValidationAnswers
+from pipelines.evaluation.slices import SLICES
+from pipelines.model_card import architecture_picture
+from pipelines.params import read_models, recipe_of
+from pipelines.registry import decision_report
+from pipelines.registry.candidates import (
     CONFUSION_FILE,
     CONFUSION_PICTURE,
     METRICS_FILE,
@@ -29,10 +35,7 @@ from pipelines.candidates import (
     SLICES_PICTURE,
     VALIDATION_FILE,
 )
-from pipelines.champion import Champion
-from pipelines.metrics import Predictions
-from pipelines.params import read_models, recipe_of
-from pipelines.slices import SLICES
+from pipelines.registry.champion import Champion
 from pipelines.train import MODEL_FILE
 from service.moods import MOODS
 
@@ -136,12 +139,12 @@ def write_pictures(champion: Champion, directory: Path) -> None:
     """What the card shows, into the directory that it is in: the network, and pictures of the evaluation.
 
     Raises:
-        ValueError: the network cannot be drawn; see `pipelines.architecture_picture`.
+        ValueError: the network cannot be drawn; see `pipelines.model_card.architecture_picture`.
     """
     record = champion.record
     model = keras.models.load_model(champion.candidate.model / MODEL_FILE, compile=False)
     title = f"{record.architecture}: {record.metrics['parameters']:,} parameters"
-    figures.save(architecture_picture.draw(model, title), directory / ARCHITECTURE_PICTURE)
+    plots.save(architecture_picture.draw(model, title), directory / ARCHITECTURE_PICTURE)
     for name in _EVALUATION_PICTURES:
         if (champion.candidate.evaluation / name).exists():
             shutil.copy(champion.candidate.evaluation / name, directory / name)
@@ -228,8 +231,8 @@ def _tests(tests: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _with_interval(figures: Mapping[str, Any], name: str) -> str:
     """A figure, with its interval where it has one."""
-    interval = figures.get(f"{name}_interval")
-    return f"{figures[name]:.3f}" + (f" ({interval['low']:.3f} to {interval['high']:.3f})" if interval else "")
+    interval = plots.get(f"{name}_interval")
+    return f"{plots[name]:.3f}" + (f" ({interval['low']:.3f} to {interval['high']:.3f})" if interval else "")
 
 
 def _interval_note(tests: Mapping[str, Mapping[str, Any]]) -> str:

@@ -27,9 +27,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipelines import paired_bootstrap
-from pipelines.answers import ValidationAnswers
-from pipelines.paired_bootstrap import FIGURES, Codes, Counts, Figure, f1_of, joint_counts, weighted_f1
+from pipelines.evaluation import bootstrap
+from pipelines.evaluation.bootstrap import FIGURES, Codes, Counts, Figure, f1_of, joint_counts, weighted_f1
+from pipelines.evaluation.predictions import ValidationAnswers
 from pipelines.params import GateParams
 from service.moods import MOODS
 
@@ -152,7 +152,7 @@ def contender(name: str, digest: str, metrics: Mapping[str, Any], params: GatePa
 def score(answers: ValidationAnswers, params: GateParams) -> float:
     """The figure that decides, out of a model's answers; as `evaluate` has it in its metrics."""
     answered = answers.probabilities.argmax(axis=1)
-    first, _ = paired_bootstrap.figures(joint_counts(answers.moods, answered, answered), FIGURES[_metric(params)])
+    first, _ = bootstrap.figures(joint_counts(answers.moods, answered, answered), FIGURES[_metric(params)])
     return float(f"{float(first):.5g}")
 
 
@@ -282,8 +282,8 @@ def compare(challenger: ValidationAnswers, champion: ValidationAnswers, params: 
 
 def _difference(part: _Part, params: GateParams, random: np.random.Generator, *, must_be_better: bool) -> Difference:
     """Measure a part; `random` is the source of the resamples."""
-    champion, challenger = (float(value) for value in paired_bootstrap.figures(part.joint, part.measure))
-    low, high = paired_bootstrap.interval(part.joint, part.measure, params.confidence, params.resamples, random)
+    champion, challenger = (float(value) for value in bootstrap.figures(part.joint, part.measure))
+    low, high = bootstrap.interval(part.joint, part.measure, params.confidence, params.resamples, random)
     gained = challenger - champion
     holds = low > part.margin if must_be_better else gained >= -part.margin or high >= 0
     return Difference(

@@ -1,0 +1,1 @@
+"""Keras callbacks that do not change the weights: checkpoints, progress, memory."""

@@ -1,0 +1,1 @@
+"""The dataset and what is derived from it: reading, labels, splits, near duplicates, face sets."""

@@ -1,0 +1,1 @@
+"""Predictions, metrics, intervals, corruptions, latency and plots."""

@@ -1,0 +1,1 @@
+"""Networks to what serves them: ONNX, LiteRT and a bento."""

@@ -1,0 +1,1 @@
+"""Candidates, the champion, the gate between them, and MLflow's record of it."""

@@ -1,0 +1,1 @@
+"""All that decides a network's weights: networks, augmentation, batches, optimizer, distillation, fit."""
