@@ -17,13 +17,13 @@ import yaml
 from numpy.typing import NDArray
 
 from pipelines.data import dataset
-from pipelines.params import read_models
+from pipelines.params import Params
 from pipelines.registry.tracking import CHAMPION_ALIAS, REGISTERED_MODEL
 from service.moods import MOODS
 from tests.conftest import ROOT
-from tests.pipelines.test_prepare import pictures
 from tests.service.conftest import serve
 from tests.service.pictures import encode
+from tests.support.toys import pictures
 
 FACES, PHOTOS = 400, 80
 THE_LOOP = ("reference",)
@@ -146,7 +146,7 @@ def test_dvc_repro_leads_from_labelled_images_to_an_answered_request(
     store = f"sqlite:///{reproduced}/mlflow.db"
     client = mlflow.MlflowClient(store, registry_uri=store)
     champion = client.get_model_version_by_alias(REGISTERED_MODEL, CHAMPION_ALIAS)
-    models = read_models(reproduced / "params.yaml")
+    models = Params.read(reproduced / "params.yaml").candidates
     assert len(client.search_runs([client.get_experiment_by_name("mood-estimation").experiment_id])) == len(models)
 
     with serve(tmp_path, MEAA_BUNDLE=str(reproduced / "bundle")) as server:

@@ -22,12 +22,12 @@ from pipelines.evaluation.predictions import ValidationAnswers
 from pipelines.evaluation.slices import SLICES
 from pipelines.export import to_onnx
 from pipelines.export.serving_model import serving_model
-from pipelines.params import read_evaluate, read_input, read_prepare
+from pipelines.params import Params
 from pipelines.registry import runs, tracking
 from service.moods import MOODS
 from tests.conftest import ROOT
-from tests.pipelines import toys
-from tests.pipelines.conftest import enter
+from tests.support import toys
+from tests.support.store import enter
 
 TESTS = ["ferplus", "original", "photos"]
 PHOTOS = 24
@@ -102,7 +102,7 @@ def test_the_same_images_are_scored_by_their_original_labels_too(evaluated: Path
 
 
 def test_photos_without_a_face_lower_the_coverage_and_are_not_forgotten(inside: Path) -> None:
-    rows = evaluate.held_out_photos(Path("data/photos.parquet"), read_prepare(), "test").rows
+    rows = evaluate.held_out_photos(Path("data/photos.parquet"), Params.read().prepare, "test").rows
     with_face = int((rows % 3 != 0).sum())
     photos = figures(inside)["test"]["photos"]
     assert 0 < with_face < len(rows)
@@ -180,8 +180,10 @@ def test_the_answers_to_the_validation_images_are_kept_for_the_gate(inside: Path
 
 def test_a_graph_gives_the_answers_anew_that_were_kept(inside: Path) -> None:
     temperature = figures(inside)["temperature"]
-    classifier = evaluate.open_classifier(Path("models/toy/mood.onnx"), "toy", read_input(), temperature)
-    anew = evaluate.answer_validation(classifier, FaceSet.load(Path("faces/validation.npz")), read_evaluate().seed)
+    classifier = evaluate.open_classifier(Path("models/toy/mood.onnx"), "toy", Params.read().input, temperature)
+    anew = evaluate.answer_validation(
+        classifier, FaceSet.load(Path("faces/validation.npz")), Params.read().evaluate.seed
+    )
     kept = ValidationAnswers.load(Path("reports/evaluate/toy/validation.npz"))
     np.testing.assert_array_equal(anew.slice_moods, kept.slice_moods)
     np.testing.assert_allclose(anew.probabilities, kept.probabilities, atol=1e-6)
@@ -221,7 +223,7 @@ def test_the_served_model_is_the_head_that_is_asked_for(mirror_averaging: bool) 
 
 
 def test_the_head_for_original_labels_is_calibrated_by_them_and_not_by_photos() -> None:
-    spec, model = read_input(ROOT / "params.yaml"), headed_model()
+    spec, model = Params.read(ROOT / "params.yaml").input, headed_model()
     model.get_layer("original_head").set_weights(model.get_layer("mood_head").get_weights())
 
     def temperature(validation: FaceSet) -> float:
@@ -278,12 +280,12 @@ def test_a_graph_that_is_not_the_models_is_rejected(inside: Path) -> None:
     other = toys.brightness_model(sharpness=2.0)
     graph = inside / "other.onnx"
     to_onnx.export(other, (None, toys.SIZE, toys.SIZE, 1), graph, [evaluate.OUTPUT_NAME])
-    classifier = evaluate.open_classifier(graph, "other", read_input(), temperature=1.0)
+    classifier = evaluate.open_classifier(graph, "other", Params.read().input, temperature=1.0)
     with pytest.raises(evaluate.ParityError, match="differs from the Keras model"):
         evaluate.check_parity(toys.brightness_model(), classifier, toys.faces(8).pixels, limit=1e-4)
 
 
 def test_held_out_photos_are_of_people_in_no_other_split(inside: Path) -> None:
-    params, path = read_prepare(), Path("data/photos.parquet")
+    params, path = Params.read().prepare, Path("data/photos.parquet")
     rows = [set(evaluate.held_out_photos(path, params, split).rows) for split in ("train", "validation", "test")]
     assert sum(map(len, rows)) == len(set.union(*rows)) == PHOTOS

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import f1_score
 
 from pipelines.evaluation.predictions import ValidationAnswers
-from pipelines.params import GateParams, read_gate
+from pipelines.params import GateParams, Params
 from pipelines.registry import gate
 from pipelines.registry.gate import Contender, Decision, Difference
 from service.moods import MOODS
@@ -284,6 +284,6 @@ def test_a_rule_that_decides_on_test_figures_is_rejected() -> None:
 
 
 def test_the_projects_own_rule_is_valid_and_asks_for_less_than_a_megabyte_and_a_millisecond() -> None:
-    rule = read_gate(ROOT / "params.yaml")
+    rule = Params.read(ROOT / "params.yaml").gate
     assert rule.max_bytes <= 1_000_000
     assert rule.max_latency_ms <= 1

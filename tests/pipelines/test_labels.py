@@ -5,7 +5,7 @@ import pytest
 
 from pipelines.data.dataset import VOTE_COLUMNS
 from pipelines.data.labels import moods_of, one_hot, soft_labels
-from pipelines.params import PrepareParams, read_prepare
+from pipelines.params import Params, PrepareParams
 from service.moods import MOODS
 
 EMOTIONS = tuple(column.removeprefix("votes_") for column in VOTE_COLUMNS)
@@ -13,7 +13,7 @@ EMOTIONS = tuple(column.removeprefix("votes_") for column in VOTE_COLUMNS)
 
 @pytest.fixture(scope="module")
 def params() -> PrepareParams:
-    return read_prepare()
+    return Params.read().prepare
 
 
 def label(params: PrepareParams, **votes: int) -> dict[str, float]:

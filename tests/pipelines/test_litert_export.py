@@ -16,7 +16,7 @@ from pipelines.export.to_litert import FLOAT_FILE, INT8_FILE, LiteRTClassifier
 from pipelines.training import networks
 from service.classifier import InputSpec, calibrate, normalise
 from service.moods import MOODS
-from tests.pipelines import toys
+from tests.support import toys
 
 SPEC = InputSpec(size=toys.SIZE, margin=0.0, scale=2 / 255, offset=-1.0)
 

@@ -19,13 +19,14 @@ from pipelines.evaluation import metrics
 from pipelines.evaluation.metrics import Predictions
 from pipelines.evaluation.slices import SLICES
 from pipelines.model_card import architecture_picture, render
-from pipelines.params import read_evaluate
+from pipelines.params import Params
 from pipelines.registry import candidates, decision_report, gate
 from pipelines.registry.champion import Champion, ChampionRecord
 from pipelines.registry.gate import Contender
 from pipelines.training.networks import Heads, mini_xception, residual
 from service.moods import MOODS
-from tests.pipelines import test_gate, toys
+from tests.pipelines import test_gate
+from tests.support import toys
 
 ARCHITECTURE = "toy"
 EVALUATION = Path("reports/evaluate", ARCHITECTURE)
@@ -46,7 +47,10 @@ def write_evaluation(*, complete: bool) -> dict[str, Any]:
     Returns:
         The content of `metrics.json`.
     """
-    params, tests = read_evaluate(), dict.fromkeys(("ferplus", "original", "photos", "original_head"), predictions())
+    params, tests = (
+        Params.read().evaluate,
+        dict.fromkeys(("ferplus", "original", "photos", "original_head"), predictions()),
+    )
     losses = metrics.slice_losses(tests["ferplus"], dict.fromkeys(SLICES, predictions(80)))
     losses = pd.concat([losses.assign(split=split) for split in ("validation", "test")])
     evaluate.write_reports(EVALUATION, ARCHITECTURE, tests, params)

@@ -15,7 +15,7 @@ from pipelines.registry import mlflow_store
 from pipelines.registry.champion import Champion
 from service.classifier import MoodClassifier
 from tests.conftest import ROOT
-from tests.pipelines import toys
+from tests.support import toys
 
 ARCHITECTURE = "toy"
 

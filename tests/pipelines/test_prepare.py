@@ -8,37 +8,12 @@ import pytest
 from numpy.typing import NDArray
 
 from pipelines.data import near_duplicates
-from pipelines.data.dataset import EMOTIONS
 from pipelines.data.face_sets import FaceSet
-from pipelines.data.labels import one_hot
-from pipelines.params import PhotoSplits, read_prepare
+from pipelines.params import Params, PhotoSplits
 from pipelines.prepare import class_table, montage, remove_leaks, split_by_identity
+from tests.support.toys import face_set, pictures
 
-THRESHOLD = read_prepare().duplicate_correlation
-
-
-def pictures(count: int, seed: int) -> NDArray[np.uint8]:
-    """Random smooth grey pictures, uint8 (count, 48, 48), no two alike."""
-    coarse = np.random.default_rng(seed).uniform(0, 255, (count, 8, 8)).astype(np.float32)
-    return (
-        np.stack([cv2.resize(image, (48, 48), interpolation=cv2.INTER_CUBIC) for image in coarse])
-        .clip(0, 255)
-        .astype(np.uint8)
-    )
-
-
-def face_set(pixels: NDArray[np.uint8], source: int = 0) -> FaceSet:
-    """Faces with moods in turn."""
-    moods = (np.arange(len(pixels)) % 4).astype(np.int8)
-    return FaceSet(
-        pixels=pixels,
-        soft_labels=one_hot(moods),
-        emotions=np.eye(len(EMOTIONS), dtype=np.float32)[moods],
-        ferplus_mood=moods,
-        original_mood=moods,
-        source=np.full(len(pixels), source, np.uint8),
-        row=np.arange(len(pixels), dtype=np.int32),
-    )
+THRESHOLD = Params.read().prepare.duplicate_correlation
 
 
 def jpeg(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:

@@ -18,12 +18,12 @@ from pipelines.data.face_sets import FaceSet
 from pipelines.evaluation.predictions import ValidationAnswers
 from pipelines.evaluation.slices import SLICES
 from pipelines.export import to_onnx
-from pipelines.params import read_gate
+from pipelines.params import Params
 from pipelines.registry import champion, mlflow_store, tracking
 from pipelines.registry.candidates import VALIDATION_FILE, sha256
 from service.moods import MOODS
-from tests.pipelines import toys
-from tests.pipelines.conftest import enter, use_store
+from tests.support import toys
+from tests.support.store import enter, use_store
 
 STEADY, RIVAL = "steady", "rival"
 PER_MOOD = 1000
@@ -236,7 +236,7 @@ def test_git_follows_a_registry_in_which_another_version_was_made_champion(relea
     write_candidate(STEADY, model, weights="second", score=0.70)
     register.main()  # rival is refused, and is a version now
     mlflow_store.crown(versions()[1])
-    kept = register.current_champion(read_gate())
+    kept = register.current_champion(Params.read().gate)
     assert kept is not None
     assert kept.record.architecture == record().architecture == RIVAL
     assert Path("models/champion/mood.onnx").read_bytes() == Path("models/rival/mood.onnx").read_bytes()
@@ -253,7 +253,7 @@ def test_a_champion_that_came_with_a_pull_is_adopted_where_it_is_better(
     register.main()
     # Their files are pulled to where the first champion is in the registry.
     use_store(fresh_clone / "mlflow.db", monkeypatch)
-    register.current_champion(read_gate())
+    register.current_champion(Params.read().gate)
     assert champion_version().tags["architecture"] == record().architecture == (RIVAL if adopted else STEADY)
 
 
@@ -292,7 +292,7 @@ def test_the_evidence_comes_along_where_git_follows_the_registry(released: Path,
     register.main()
     kept = record()
     shutil.rmtree("models/champion")
-    register.current_champion(read_gate())
+    register.current_champion(Params.read().gate)
     assert record().decision == kept.decision
     assert record().decision is not None
 

@@ -12,7 +12,7 @@ import yaml
 from pipelines.callbacks.checkpoints import Checkpoints, fingerprint
 from pipelines.data.dataset import EMOTIONS
 from pipelines.data.face_sets import FaceSet
-from pipelines.params import AugmentationParams, read_models, read_teacher, read_train
+from pipelines.params import AugmentationParams, Params
 from pipelines.paths import PARAMS
 from pipelines.teach import ask
 from pipelines.train import FaceBatches, Job, _teaching, emotion_moods, fit, mean_face, photo_weights
@@ -21,7 +21,7 @@ from pipelines.training.distillation import Lessons
 from pipelines.training.networks import Heads
 from service.classifier import normalise
 from service.moods import MOODS
-from tests.pipelines.test_prepare import face_set, pictures
+from tests.support.toys import face_set, pictures
 
 SMALL = {"filters": [4, 4], "block_filters": [4, 8]}
 """Hyper-parameters of a mini-Xception whose epoch takes seconds."""
@@ -34,8 +34,8 @@ def job(epochs: int, recipe: str = "plateau", **changes: object) -> Job:
     return replace(
         full,
         architecture=full.architecture.model_copy(update={"recipe": recipe, "hyper_parameters": SMALL}),
-        recipe=read_train(recipe).model_copy(update=settings),
-        teacher=read_teacher() if recipe == "distilled" else None,
+        recipe=Params.read().train[recipe].model_copy(update=settings),
+        teacher=Params.read().teacher if recipe == "distilled" else None,
     )
 
 
@@ -91,13 +91,13 @@ def test_a_continued_model_has_the_network_it_starts_from_and_a_recipe_of_its_ow
 
     continued, start = Job.read("once_more"), Job.read("mini_xception_wide")
     assert continued.architecture.hyper_parameters == start.architecture.hyper_parameters
-    assert continued.recipe == read_train("second_cycle")
+    assert continued.recipe == Params.read().train["second_cycle"]
     assert continued.parameters()["start"] == "mini_xception_wide"
     pupil = Job.read("taught")
     assert pupil.architecture.hyper_parameters == start.architecture.hyper_parameters
     assert pupil.start == "once_more"
-    assert pupil.teacher == read_teacher()
-    assert read_models() == [*params["architectures"], "once_more", "taught"]
+    assert pupil.teacher == Params.read().teacher
+    assert Params.read().candidates == [*params["architectures"], "once_more", "taught"]
 
 
 def test_the_fused_batch_normalization_learns_what_the_plain_one_does(train: FaceSet) -> None:
@@ -313,7 +313,7 @@ def test_a_teacher_answers_with_the_mean_of_its_members_over_face_and_mirror_ima
 
 
 def test_corrupted_faces_stay_faces_of_the_same_size_and_are_others(train: FaceSet) -> None:
-    recipe = read_train("one_cycle").augmentation.model_copy(update={"corrupted": 0.999})
+    recipe = Params.read().train["one_cycle"].augmentation.model_copy(update={"corrupted": 0.999})
     clean = recipe.model_copy(update={"corrupted": 0.0})
     ugly, plain = (augmentation.augment(train.pixels, one, np.random.default_rng(3)) for one in (recipe, clean))
     assert ugly.shape == train.pixels.shape

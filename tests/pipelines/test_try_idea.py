@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from pipelines.data.face_sets import FaceSet
-from pipelines.params import read_input, read_train
+from pipelines.params import Params
 from pipelines.try_idea import changed, job_of, measure, record
-from tests.pipelines.toys import brightness_model, faces
+from tests.support.toys import brightness_model, faces
 
 
 def test_a_change_reaches_the_setting_it_names_and_no_other() -> None:
@@ -31,13 +31,13 @@ def test_a_misspelled_setting_is_an_error_before_anything_is_trained() -> None:
 
 def test_an_idea_may_take_another_recipe_and_change_it() -> None:
     job = job_of("mini_xception", {"architecture.recipe": "one_cycle", "recipe.epochs": 2})
-    assert job.recipe == read_train("one_cycle").model_copy(update={"epochs": 2})
+    assert job.recipe == Params.read().train["one_cycle"].model_copy(update={"epochs": 2})
     assert job.architecture.recipe == "one_cycle"
 
 
 def test_a_model_that_is_right_everywhere_is_measured_as_such() -> None:
     validation = FaceSet.concatenate([faces(40), faces(40, source="photos")])
-    figures = measure(brightness_model(), validation, read_input())
+    figures = measure(brightness_model(), validation, Params.read().input)
     assert figures == {
         "ferplus_weighted_f1": 1.0,
         "original_weighted_f1": 1.0,

@@ -49,6 +49,30 @@ def faces(count: int, *, source: str = "fer2013", wrong_originals: int = 0, seed
     )
 
 
+def pictures(count: int, seed: int) -> NDArray[np.uint8]:
+    """Random smooth grey pictures, uint8 (count, 48, 48), no two alike."""
+    coarse = np.random.default_rng(seed).uniform(0, 255, (count, 8, 8)).astype(np.float32)
+    return (
+        np.stack([cv2.resize(image, (48, 48), interpolation=cv2.INTER_CUBIC) for image in coarse])
+        .clip(0, 255)
+        .astype(np.uint8)
+    )
+
+
+def face_set(pixels: NDArray[np.uint8], source: int = 0) -> FaceSet:
+    """Faces with moods in turn."""
+    moods = (np.arange(len(pixels)) % 4).astype(np.int8)
+    return FaceSet(
+        pixels=pixels,
+        soft_labels=one_hot(moods),
+        emotions=np.eye(len(EMOTIONS), dtype=np.float32)[moods],
+        ferplus_mood=moods,
+        original_mood=moods,
+        source=np.full(len(pixels), source, np.uint8),
+        row=np.arange(len(pixels), dtype=np.int32),
+    )
+
+
 def brightness_model(sharpness: float = 8.0) -> keras.Model:
     """A model that reads the mood off a face's brightness; without error on `faces`.
 
