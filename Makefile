@@ -98,13 +98,13 @@ monitor-ui: $(DEV)/.installed  ## trends of the live predictions at http://127.0
 	$(DEV)/bin/evidently ui --workspace live/workspace --host 127.0.0.1 --port 8001
 
 peers: $(PEERS)/.installed  ## the released model beside that of the package fer, on the same images
-	PYTHONPATH=$(PEERS) $(DEV)/bin/python -m benchmarks.compare_peers
+	PYTHONPATH=$(PEERS) $(DEV)/bin/python -m benchmarks.compare_baselines
 
 bench: $(PEERS)/.installed $(FER)/.installed $(SERVING)/.installed  ## how fast detection and service are, beside peers and targets
-	$(DEV)/bin/python -m benchmarks.bench
+	$(DEV)/bin/python -m benchmarks.speed.bench
 
 soak: $(DEV)/.installed  ## what the service withstands: overload, faults, damaged images, memory (some 12 minutes)
-	$(DEV)/bin/python -m benchmarks.soak
+	$(DEV)/bin/python -m benchmarks.robustness.soak
 
 lock: $(DEV)/.installed  ## resolve the dependencies anew, after a change in pyproject.toml
 	$(DEV)/bin/uv pip compile --quiet --python 3.11 --all-extras --generate-hashes --no-emit-index-url pyproject.toml -o requirements.lock

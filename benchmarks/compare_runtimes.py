@@ -30,7 +30,7 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 from pipelines import paths
 from pipelines.export import to_onnx
 from pipelines.export.serving_model import serving_model
-from pipelines.params import read_serving
+from pipelines.params import Params
 from pipelines.train import MODEL_FILE
 from service.classifier import GRAPH_FILE
 from service.detector import MIN_LOGIT, NET_FILES
@@ -83,7 +83,7 @@ def median_times(runners: dict[str, Callable[[], object]], turns: int) -> dict[s
 
 def main() -> None:
     """Time every candidate, and P-Net, in both runtimes; print a table and write the report."""
-    random, mirror_averaging = np.random.default_rng(0), read_serving().mirror_averaging
+    random, mirror_averaging = np.random.default_rng(0), Params.read().serving.mirror_averaging
     subjects: dict[str, tuple[keras.Model, Path]] = {
         directory.name: (
             serving_model(keras.models.load_model(directory / MODEL_FILE), mirror_averaging=mirror_averaging),

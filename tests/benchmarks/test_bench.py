@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from benchmarks import report
-from benchmarks.detection import OURS, OURS_AS_MTCNN
-from benchmarks.floor import pnet_multiply_adds
 from benchmarks.scenes import scene
-from benchmarks.timing import take_turns
+from benchmarks.speed import report
+from benchmarks.speed.detection import OURS, OURS_AS_MTCNN
+from benchmarks.speed.roofline import pnet_multiply_adds
+from benchmarks.speed.timing import take_turns
 from service.detector import DetectorSettings
 from tests.conftest import ROOT
 
@@ -23,7 +23,7 @@ from tests.conftest import ROOT
 def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of a quick run's reports."""
     directory = tmp_path_factory.mktemp("bench")
-    command = ["benchmarks.bench", "--quick", "--no-peers", "--serving-python", sys.executable]
+    command = ["benchmarks.speed.bench", "--quick", "--no-peers", "--serving-python", sys.executable]
     done = subprocess.run(
         [sys.executable, "-m", *command, "--output", str(directory)],
         cwd=ROOT, capture_output=True, text=True, check=False,

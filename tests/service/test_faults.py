@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import load
-from benchmarks.faults import drain, kill_a_worker, lines, log_failures, overload
+from benchmarks.robustness.faults import drain, kill_a_worker, lines, log_failures, overload
 from benchmarks.server import serve
 from service.prediction_log import PredictionLog
 from tests.conftest import ROOT

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.fuzz import decode_all, mutants, seeds
-from benchmarks.schemathesis_run import run
+from benchmarks.robustness.fuzz import decode_all, mutants, seeds
+from benchmarks.robustness.schemathesis_run import run
 from service import images
 from service.errors import UnsupportedTypeError
 from tests.service.conftest import Server

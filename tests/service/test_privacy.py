@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.traces import markers, search
+from benchmarks.robustness.traces import markers, search
 from service import images
 from service.estimator import MoodEstimator
 from tests.conftest import ROOT

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import serving
 from benchmarks.server import serve
+from benchmarks.speed import serving
 from tests.conftest import ROOT
 from tests.service.conftest import Server
 

@@ -1,8 +1,8 @@
 """How fast the service is, beside its peers and its targets: one table, and the same as JSON and Markdown.
 
     make bench                              # some minutes; the machine should have nothing else to do
-    python -m benchmarks.bench --serving    # only measures the service anew; the rest stays as it was
-    python -m benchmarks.bench --markdown   # only writes the page anew, from the JSON
+    python -m benchmarks.speed.bench --serving    # only measures the service anew; the rest stays as it was
+    python -m benchmarks.speed.bench --markdown   # only writes the page anew, from the JSON
 
 The server under test runs in the serving environment, as users have it; detectors are compared in this process.
 """
@@ -26,10 +26,10 @@ from typing import Any, Final
 import numpy as np
 from rich.console import Console
 
-from benchmarks import detection, floor, profile, report, serving
 from benchmarks.scenes import as_jpeg, scene
 from benchmarks.server import ROOT, serve
-from benchmarks.timing import take_turns
+from benchmarks.speed import detection, report, roofline, serving, steps
+from benchmarks.speed.timing import take_turns
 from service.classifier import MoodClassifier
 from service.detector import DetectorSettings, FaceDetector
 
@@ -90,7 +90,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     # The server first: the peers' TensorFlow keeps threads that would share its cores.
     content["serving"] = measure_serving(arguments.serving_python, quick=quick)
     content["classification"] = classification(5 if quick else 500)
-    content["profile"] = profile.measure(BUNDLE, UPLOADS, turns=2 if quick else 100)
+    content["profile"] = steps.measure(BUNDLE, UPLOADS, turns=2 if quick else 100)
     frames = FRAMES[1:2] if quick else FRAMES
     scenes = (scene(*frame, faces) for frame in frames for faces in (1, 5, 0))
     with ExitStack() as stack:
@@ -99,7 +99,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             contenders += detection.peers(ROOT, stack)
         content["detection"] = detection.measure(contenders, scenes, seconds=0.1 if quick else 2.0)
     settings = {detection.OURS: FaceDetector(BUNDLE / "detector").settings, detection.OURS_AS_MTCNN: DetectorSettings()}
-    content["floor"] = floor.floors(frames, settings, threads=content["environment"]["cores"])
+    content["floor"] = roofline.floors(frames, settings, threads=content["environment"]["cores"])
     content["environment"]["load_average_after"] = [round(load, 2) for load in os.getloadavg()]
     content["targets"] = report.targets(content)
     return content
@@ -151,7 +151,7 @@ def main() -> None:
         if arguments.serving:
             content["serving"] = measure_serving(arguments.serving_python, quick=arguments.quick)
             content["classification"] = classification(5 if arguments.quick else 500)
-            content["profile"] = profile.measure(BUNDLE, UPLOADS, turns=2 if arguments.quick else 100)
+            content["profile"] = steps.measure(BUNDLE, UPLOADS, turns=2 if arguments.quick else 100)
             content["targets"] = report.targets(content)
         arguments.output.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(content, indent=2) + "\n")

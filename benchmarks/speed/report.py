@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from rich.table import Table
 
-from benchmarks.detection import MTCNN, OURS, OURS_AS_MTCNN
+from benchmarks.speed.detection import MTCNN, OURS, OURS_AS_MTCNN
 from pipelines import markdown
 
 AT_LEAST: Final = "at least"

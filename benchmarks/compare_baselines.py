@@ -42,7 +42,7 @@ from pipelines.evaluate import TEST_TITLES, held_out_photos
 from pipelines.evaluation import metrics
 from pipelines.evaluation.metrics import Predictions
 from pipelines.export import to_onnx
-from pipelines.params import PrepareParams, read_evaluate, read_input, read_prepare
+from pipelines.params import Params, PrepareParams
 from pipelines.registry.champion import Champion
 from service import faces, images
 from service.classifier import GRAPH_FILE, MoodClassifier
@@ -178,7 +178,7 @@ def _peer(name: str, classify: Classify, parameters: int, size: int) -> Subject:
     """The peer in one of its forms; see `Subject`."""
     cuts = {
         OWN_CUT: peer_cut,
-        SERVICE_CUT: lambda photo, face: faces.crop(photo, face, size=PEER_SIDE, margin=read_input().margin),
+        SERVICE_CUT: lambda photo, face: faces.crop(photo, face, size=PEER_SIDE, margin=Params.read().input.margin),
     }
     title = f"{PEER} {metadata.version(PEER)}, {name}"
     return Subject(title, classify, PEER_SIDE, peer_resize, cuts, parameters, size)
@@ -285,7 +285,7 @@ def score(predictions: Predictions) -> dict[str, float | int]:
     """The figures of one test; images whose mood is unknown (-1) are left out."""
     known = predictions.moods >= 0
     summary = metrics.summarise(
-        Predictions(predictions.moods[known], predictions.probabilities[known]), read_evaluate().calibration_bins
+        Predictions(predictions.moods[known], predictions.probabilities[known]), Params.read().evaluate.calibration_bins
     )
     return {name: summary[name] for name in (*_FIGURES, "images")}
 
@@ -332,7 +332,7 @@ def as_page(report: dict) -> str:
     lines = [
         "# Beside the peer",
         "",
-        "Written by `make peers` (pipelines/compare_peers.py): the same images, the same code, the same boxes from "
+        "Written by `make peers` (pipelines/compare_baselines.py): the same images, the same code, the same boxes from "
         "MTCNN. The peer answers with seven emotions and cuts faces in its own way. It is used in the way that gives "
         "it the higher weighted F1 on each test; every other one is in peers.csv. Moods are read from emotions by",
         "",
@@ -381,7 +381,7 @@ def main(report: Path = REPORT) -> None:
         peer,
         peer_quantised(peer_file(QUANTISED_FILE), peer.parameters),
     ]
-    rows = judge(subjects, read_prepare())
+    rows = judge(subjects, Params.read().prepare)
     content = as_report(rows, costs(subjects))
     report.parent.mkdir(parents=True, exist_ok=True)
     report.write_text(json.dumps(content, indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""Damaged image files by the thousand, decoded in a process of its own: `python -m benchmarks.fuzz --count 20000`.
+"""Damaged image files by the thousand, decoded in a process of its own: `python -m benchmarks.robustness.fuzz --count 20000`.
 
 Atheris guides its mutations by the coverage of Python code, and what is fed here is C: Pillow's codecs and the
 libraries below. So seeds of every kind that the decoder reads are mutated at random, the same for the same seed.

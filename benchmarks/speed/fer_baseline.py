@@ -1,6 +1,6 @@
 """The package `fer` in a process of its own, because it needs an older OpenCV than the service has.
 
-    python -m benchmarks.fer_peer haar      # the process; `FerPeer` starts it and talks to it
+    python -m benchmarks.speed.fer_baseline haar      # the process; `FerPeer` starts it and talks to it
 
 OpenCV 5 has neither the Haar cascades that `fer` uses by default nor, outside its contributed modules, the class that
 it asks for. `.venv-bench` (fer itself) and `.venv-fer` (what it needs beside the development environment) come first on
@@ -48,7 +48,7 @@ class FerPeer:
         self._shown: Pixels | None = None
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "benchmarks.fer_peer", detector],
+                [sys.executable, "-m", "benchmarks.speed.fer_baseline", detector],
                 cwd=root,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(PATH)},
                 stdin=subprocess.PIPE,

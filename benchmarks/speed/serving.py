@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks import load
 from benchmarks.scenes import as_jpeg, scene
 from benchmarks.server import HOST, RunningServer, serve
-from benchmarks.timing import Times
+from benchmarks.speed.timing import Times
 
 OK: Final = 200
 _MEGABYTE: Final = 1e6

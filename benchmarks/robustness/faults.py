@@ -1,6 +1,6 @@
 """What a server must withstand, each as a function that brings it about and says what came of it.
 
-The tests run them for seconds and assert what must hold; `benchmarks.soak` runs them for minutes and measures.
+The tests run them for seconds and assert what must hold; `benchmarks.robustness.soak` runs them for minutes and measures.
 """
 
 from __future__ import annotations

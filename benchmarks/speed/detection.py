@@ -18,9 +18,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks import fer_peer
 from benchmarks.scenes import Pixels, Scene
-from benchmarks.timing import take_turns
+from benchmarks.speed import fer_baseline
+from benchmarks.speed.timing import take_turns
 from service.detector import DetectorSettings, FaceDetector
 
 OURS: Final = "MEAA"
@@ -65,12 +65,12 @@ def peers(root: Path, stack: ExitStack) -> Iterator[Contender]:
 
     cascade = Mtcnn()
     yield Contender(MTCNN, lambda pixels: len(cascade.detect_faces(pixels)))
-    directories = [root / name for name in fer_peer.PATH]
+    directories = [root / name for name in fer_baseline.PATH]
     if not all(directory.is_dir() for directory in directories):
         return
     for name, finder, needed in ((FER, "haar", "cv2"), (FER_MTCNN, "mtcnn", "torchvision")):
         if any((directory / needed).is_dir() for directory in directories):
-            fer = fer_peer.FerPeer(root, finder)
+            fer = fer_baseline.FerPeer(root, finder)
             stack.callback(fer.close)
             yield Contender(name, fer.count)
 

@@ -1,4 +1,4 @@
-"""What the service withstands, for minutes: `make soak`, or `python -m benchmarks.soak --share 0.1` for a look.
+"""What the service withstands, for minutes: `make soak`, or `python -m benchmarks.robustness.soak --share 0.1` for a look.
 
 Each check starts a server of its own, brings its fault about and compares what came of it with its limit. A table is
 printed, the figures go to `reports/soak/soak.json`, and the exit status says whether every limit was kept.
@@ -31,9 +31,11 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import faults, load, schemathesis_run, serving, traces
+from benchmarks import load
+from benchmarks.robustness import faults, schemathesis_run, traces
 from benchmarks.scenes import as_jpeg, scene
 from benchmarks.server import ROOT, RunningServer, serve
+from benchmarks.speed import serving
 from service.estimator import MoodEstimator
 from service.settings import Settings
 
@@ -304,7 +306,7 @@ def damaged_images(plan: Plan) -> Iterator[Finding]:
     """Mutated files through the decoder."""
     count = round(plan.times(20_000))
     name = f"{count:,} mutated images"
-    command = [sys.executable, "-m", "benchmarks.fuzz", "--count", str(count)]
+    command = [sys.executable, "-m", "benchmarks.robustness.fuzz", "--count", str(count)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     yield Finding(name, "exit status of the process", str(done.returncode), "0", done.returncode == 0)
     if done.returncode:

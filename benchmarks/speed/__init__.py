@@ -1,0 +1,1 @@
+"""How fast detection and the service are: `make bench`."""
