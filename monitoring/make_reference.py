@@ -29,7 +29,7 @@ from rich.progress import track
 
 from pipelines import paths
 from pipelines.data.face_sets import FaceSet
-from pipelines.params import read_prepare
+from pipelines.params import Params
 from pipelines.prepare import split_by_identity
 from service import images
 from service.errors import NoFaceError
@@ -60,7 +60,7 @@ class LabelledPhotos:
     @classmethod
     def of(cls, split: str, path: Path = paths.PHOTOS) -> LabelledPhotos:
         """The photos of a split, as the stage `prepare` splits them."""
-        table, params = pq.read_table(path).to_pandas(), read_prepare()
+        table, params = pq.read_table(path).to_pandas(), Params.read().prepare
         moods = np.array([params.mood_of(emotion) for emotion in table["emotion"]], dtype=np.int8)
         splits = split_by_identity(table["identity"].to_numpy(dtype=str), moods, params.photo_splits, params.seed)
         rows = np.flatnonzero(splits == split)

@@ -8,7 +8,7 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pipelines.params import read_section
+from pipelines.params import Params
 from pipelines.paths import PARAMS
 
 LOG_VARIABLE: Final = "MEAA_PREDICTION_LOG"
@@ -76,7 +76,7 @@ class MonitoringParams(_Section):
 
 def read_monitoring(path: Path = PARAMS) -> MonitoringParams:
     """The section, with what the environment overrides."""
-    params = MonitoringParams.model_validate(read_section("monitoring", path))
+    params = MonitoringParams.model_validate(Params.read(path).monitoring)
     webhook = params.webhook.model_copy(update={"url": os.environ.get(WEBHOOK_VARIABLE) or params.webhook.url})
     log = Path(os.environ.get(LOG_VARIABLE) or params.log)
     return params.model_copy(update={"log": log, "webhook": webhook})

@@ -24,7 +24,7 @@ from onnx import helper, numpy_helper
 
 from pipelines import paths
 from pipelines.export import prelu, to_onnx
-from pipelines.params import read_section
+from pipelines.params import Params
 from service import images
 from service.detector import MIN_LOGIT, NET_FILES, SETTINGS_FILE, DetectorSettings, Face, FaceDetector
 from service.runtime import open_session
@@ -197,8 +197,7 @@ def main() -> None:
     print(json.dumps(report, indent=2))
     if report["matched"] < _MIN_MATCHED or report["largest_confidence_difference"] > _MAX_CONFIDENCE_DIFFERENCE:
         raise RuntimeError(f"the cascade does not find what the mtcnn package finds: {report}")
-    settings = read_section("detector")
-    DetectorSettings(**{**settings, "thresholds": tuple(settings["thresholds"])}).write(directory / SETTINGS_FILE)
+    Params.read().detector.write(directory / SETTINGS_FILE)
     # The weights are the package's; its licence asks to be handed on with them.
     (directory / LICENSE_FILE).write_text(metadata.distribution("mtcnn").read_text("LICENSE") or "")
     paths.DETECTOR_AGREEMENT.parent.mkdir(parents=True, exist_ok=True)

@@ -37,7 +37,7 @@ from sklearn.metrics import f1_score
 from pipelines import markdown, paths
 from pipelines.convert_detector import sample_photos
 from pipelines.evaluate import HeldOutPhotos, answer_photos, held_out_photos
-from pipelines.params import read_prepare
+from pipelines.params import Params
 from service import faces, images
 from service.classifier import MoodClassifier
 from service.detector import SETTINGS_FILE, DetectorSettings, Face, FaceDetector
@@ -228,7 +228,7 @@ def compare_moods(bundle: Path, photos: Path) -> dict[str, float | int]:
     """
     classifier = MoodClassifier(bundle / "classifier")
     served = DetectorSettings.read(bundle / "detector" / SETTINGS_FILE)
-    splits = [held_out_photos(photos, read_prepare(), split) for split in ("validation", "test")]
+    splits = [held_out_photos(photos, Params.read().prepare, split) for split in ("validation", "test")]
     rows = np.concatenate([split.rows for split in splits])
     order = np.argsort(rows)  # `answer_photos` takes them as they come in the file
     held_out = HeldOutPhotos(rows[order], np.concatenate([split.moods for split in splits])[order])

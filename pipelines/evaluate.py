@@ -45,15 +45,7 @@ from pipelines.evaluation.metrics import Predictions
 from pipelines.evaluation.predictions import ValidationAnswers
 from pipelines.export import to_onnx
 from pipelines.export.serving_model import serving_model
-from pipelines.params import (
-    EvaluateParams,
-    PrepareParams,
-    read_evaluate,
-    read_input,
-    read_models,
-    read_prepare,
-    read_serving,
-)
+from pipelines.params import EvaluateParams, Params, PrepareParams
 from pipelines.prepare import split_by_identity
 from pipelines.registry import candidates, runs, tracking
 from pipelines.registry.candidates import Candidate
@@ -412,12 +404,12 @@ def _write_table(table: pd.DataFrame, path: Path) -> None:
 
 def main(architecture: str) -> None:
     """Convert and measure one architecture's model, write its figures, add them to its run."""
-    params: EvaluateParams = read_evaluate()
-    spec = read_input()
+    params: EvaluateParams = Params.read().evaluate
+    spec = Params.read().input
     directory, model_directory = paths.EVALUATION / architecture, paths.MODELS / architecture
     validation, test = FaceSet.load(paths.FACES / "validation.npz"), FaceSet.load(paths.FACES / "test.npz")
 
-    mirror_averaging = read_serving().mirror_averaging
+    mirror_averaging = Params.read().serving.mirror_averaging
     trained = keras.models.load_model(model_directory / MODEL_FILE, compile=False)
     model = serving_model(trained, mirror_averaging=mirror_averaging)
     graph = model_directory / GRAPH_FILE
@@ -428,7 +420,7 @@ def main(architecture: str) -> None:
     estimator = MoodEstimator(FaceDetector(paths.BUNDLE / "detector"), classifier)
     latency, latency_p99 = measure_latency(classifier, validation.pixels[0], params.latency_runs)
     predicted = {"validation": predict_validation(classifier, validation)}
-    predicted["test"], coverage = predict_tests(estimator, test, paths.PHOTOS, read_prepare())
+    predicted["test"], coverage = predict_tests(estimator, test, paths.PHOTOS, Params.read().prepare)
     head = original_head(
         trained, architecture, spec, validation, params.max_parity_difference, mirror_averaging=mirror_averaging
     )
@@ -471,5 +463,5 @@ def main(architecture: str) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("architecture", choices=sorted(read_models()))
+    parser.add_argument("architecture", choices=sorted(Params.read().models.entries()))
     main(parser.parse_args().architecture)

@@ -30,7 +30,7 @@ from pipelines.export import to_bento, to_litert, to_onnx
 from pipelines.export.serving_model import serving_model
 from pipelines.export.to_litert import LiteRTClassifier
 from pipelines.model_card import render
-from pipelines.params import read_evaluate
+from pipelines.params import Params
 from pipelines.registry import mlflow_store, tracking
 from pipelines.registry.champion import Champion, ChampionRecord
 from service.classifier import GRAPH_FILE, METADATA_FILE, ClassifierMetadata, MoodClassifier, calibrate, normalise
@@ -97,7 +97,7 @@ def check(model: keras.Model, directory: Path, champion: Champion, faces: NDArra
     Raises:
         RuntimeError: a probability differs by more than `evaluate.max_parity_difference`.
     """
-    classifier, record, limit = MoodClassifier(directory), champion.record, read_evaluate().max_parity_difference
+    classifier, record, limit = MoodClassifier(directory), champion.record, Params.read().evaluate.max_parity_difference
     evaluated = open_classifier(
         champion.candidate.model / GRAPH_FILE, record.architecture, record.input, record.temperature
     )
@@ -129,7 +129,7 @@ def measure_litert(directory: Path, validation: FaceSet) -> dict[str, Any]:
     service = MoodClassifier(directory)
     served, spec = service.predict(validation.pixels), service.metadata.input
     fer2013 = validation.source == SOURCES.index("fer2013")
-    moods, bins = validation.soft_labels.argmax(axis=1).astype(np.int8), read_evaluate().calibration_bins
+    moods, bins = validation.soft_labels.argmax(axis=1).astype(np.int8), Params.read().evaluate.calibration_bins
 
     def figures(file: str, answers: NDArray[np.floating[Any]]) -> dict[str, float | int]:
         summary = metrics.summarise(Predictions(moods[fer2013], answers[fer2013].astype(np.float64)), bins)
@@ -199,7 +199,7 @@ def main() -> None:
     difference = check(model, partial, champion, validation.pixels)
     write_litert(trained, record, train, partial)
     report = metrics.rounded(measure_litert(partial, validation))
-    check_litert(report, read_evaluate().max_parity_difference)
+    check_litert(report, Params.read().evaluate.max_parity_difference)
     paths.LITERT_REPORT.parent.mkdir(parents=True, exist_ok=True)
     paths.LITERT_REPORT.write_text(json.dumps(report, indent=2) + "\n")
     render.write_pictures(champion, partial)

@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from pipelines.paths import PARAMS
 from service.classifier import InputSpec
+from service.detector import DetectorSettings
 from service.moods import MOODS
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 
-_TRAINED_ON: Final = ("continued", "pupils")
-"""The sections of models that begin with the weights of another one, in the order in which they can be trained."""
-
 
 class _Section(BaseModel):
-    """A section of the file: unknown keys are errors, since they are mostly misspelled known ones."""
+    """A section of the file: an unknown key is an error, because it is most likely a misspelt one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class PhotoSplits(_Section):
-    """How many of the folds, of equal size and without a person in two of them, validate and test; the rest trains."""
+    """How the photos are split into folds of equal size, with no person in two of them.
+
+    Attributes:
+        folds: Number of folds.
+        validation_folds: Folds for validation.
+        test_folds: Folds for test; the rest trains.
+    """
 
     folds: int = Field(ge=3)
     validation_folds: int = Field(ge=1)
@@ -39,7 +45,16 @@ class PhotoSplits(_Section):
 
 
 class PrepareParams(_Section):
-    """How labelled images become face sets."""
+    """How labelled images become face sets.
+
+    Attributes:
+        label_source: `ferplus` for soft labels from ten votes, `fer2013` for the original, noisier label.
+        moods: Emotions and vote columns of the sources, by mood.
+        min_votes: Votes that an emotion needs in order to count.
+        photo_splits: How the photos are split.
+        duplicate_correlation: Correlation from which two reduced images count as the same picture.
+        seed: Seed of the split.
+    """
 
     label_source: Literal["ferplus", "fer2013"]
     moods: dict[str, list[str]]
@@ -70,7 +85,17 @@ class PrepareParams(_Section):
 
 
 class AugmentationParams(_Section):
-    """Ranges of the random changes of a training image; see `pipelines.training.augmentation`."""
+    """Ranges of the random changes of a training image; see `pipelines.training.augmentation`.
+
+    Attributes:
+        flip: Whether faces are flipped horizontally at random.
+        rotation_degrees: Largest rotation in either direction.
+        shift: Largest shift, as a share of the side.
+        zoom: Scale factors lie in [1 - zoom, 1 + zoom].
+        brightness: Largest offset, as a share of the full range.
+        contrast: Contrast factors lie in [1 - contrast, 1 + contrast].
+        corrupted: Share of the faces that get one random corruption: noise, blur, compression, darkness or a cover.
+    """
 
     flip: bool
     rotation_degrees: float = Field(ge=0)
@@ -82,7 +107,13 @@ class AugmentationParams(_Section):
 
 
 class PlateauParams(_Section):
-    """Reduction of the learning rate where the validation loss stops falling."""
+    """Reduction of the learning rate when the validation loss stops falling.
+
+    Attributes:
+        factor: Factor of one reduction.
+        patience: Epochs without improvement before a reduction.
+        min_learning_rate: Lower bound of the learning rate.
+    """
 
     factor: float = Field(gt=0, lt=1)
     patience: int = Field(ge=1)
@@ -90,11 +121,11 @@ class PlateauParams(_Section):
 
 
 class HeadParams(_Section):
-    """Weights of the losses of the auxiliary heads; a head of weight 0 is not built. See `pipelines.training.networks`.
+    """Loss weights of the auxiliary heads; a head of weight 0 is not built.
 
     Attributes:
-        emotions: of the head that fits the shares of FER+'s nine emotions; with it the mood is their sum.
-        original: of the head that fits the mood by the dataset's original label.
+        emotions: Loss weight of the head for the shares of FER+'s nine emotions. With it the mood is their sum.
+        original: Loss weight of the head for the mood by the dataset's original label.
     """
 
     emotions: float = Field(default=0.0, ge=0)
@@ -102,25 +133,25 @@ class HeadParams(_Section):
 
 
 class TrainParams(_Section):
-    """A recipe that architectures are trained by.
+    """A training recipe.
 
     Attributes:
-        epochs: at most where it stops early, else exactly.
-        batch_size: faces a step.
-        optimizer: `adam` with an L2 penalty on kernels, or `adamw` with decoupled decay of them.
-        learning_rate: where the schedule starts, or its peak.
-        weight_decay: of the penalty or of the decay.
-        schedule: `plateau` lowers the rate where the validation loss stops falling; `one_cycle` warms up and then
-            follows a cosine down to nothing.
-        reduce_on_plateau: of the schedule `plateau`.
-        warm_up: share of the steps, of the schedule `one_cycle`.
-        early_stopping_patience: epochs without a better validation loss; None trains to the end.
-        photo_balance: exponent by which photos of scarce moods count more: a photo weighs the inverse of its mood's
-            share among the photos, to this power, scaled to a mean of 1. 0 weighs all alike.
-        heads: auxiliary heads.
-        teacher_weight: share of the teacher's answer in the target, the rest being the label's; 0 needs no teacher.
-        augmentation: random changes of the faces.
-        seed: of weights, order and augmentation.
+        epochs: Number of epochs; the maximum if training can stop early.
+        batch_size: Faces in a step.
+        optimizer: `adam` with an L2 penalty on kernels, or `adamw` with decoupled weight decay.
+        learning_rate: Initial learning rate of the schedule `plateau`, peak of `one_cycle`.
+        weight_decay: Strength of the penalty or of the decay.
+        schedule: `plateau` lowers the rate when the validation loss stops falling; `one_cycle` warms up and then
+            follows a cosine down to almost zero.
+        reduce_on_plateau: Settings of the schedule `plateau`.
+        warm_up: Share of the steps that warm up, for `one_cycle`.
+        early_stopping_patience: Epochs without a better validation loss before training stops; None trains to the end.
+        photo_balance: Class-weight exponent of the photos: a photo weighs the inverse of its mood's share among the
+            photos to this power, scaled to a mean of 1. 0 weighs all photos alike.
+        heads: Auxiliary heads.
+        teacher_weight: Share of the teacher's prediction in the target; the rest is the label. 0 needs no teacher.
+        augmentation: Random changes of the faces.
+        seed: Seed of weights, order and augmentation.
     """
 
     epochs: int = Field(ge=1)
@@ -145,61 +176,103 @@ class TrainParams(_Section):
         return self
 
 
-class ArchitectureParams(_Section):
-    """One architecture of the section `architectures`.
+class TeacherParams(_Section):
+    """The teacher, an ensemble; see `pipelines.teach`.
 
     Attributes:
-        recipe: by which it is trained, a key of the section `train`.
-        network: a key of `pipelines.training.networks.NETWORKS`.
-        hyper_parameters: of that network.
+        members: Models with the heads `emotions` and `original`; the teacher's prediction is their mean. They are
+            exactly two because `dvc.yaml` lists them one by one as dependencies of the stage `teach`: for a third,
+            add a line there and a type here.
+        student_recipe: Recipe of the students, whose augmentation makes the views.
+        views: Augmented copies of each training face that the teacher labels.
+        seed: Seed of the augmentation.
     """
+
+    members: tuple[str, str]
+    student_recipe: str
+    views: int = Field(ge=1)
+    seed: int
+
+
+class ScratchParams(BaseModel):
+    """A model that is trained from random weights; any further key is a hyper-parameter of its network.
+
+    Attributes:
+        recipe: Key of the section `train`.
+        network: Key of `pipelines.training.networks.NETWORKS`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
 
     recipe: str
     network: str
-    hyper_parameters: dict[str, Any] = {}
+
+    @property
+    def hyper_parameters(self) -> dict[str, Any]:
+        """Keyword arguments of the network's function; a wrong one fails when the network is built."""
+        return dict(self.model_extra or {})
 
 
-class ContinuedParams(_Section):
-    """One entry of the sections `continued` and `pupils`: a model that begins with the weights of another one.
+class FineTunedParams(_Section):
+    """A model that starts from another model's weights and has that model's network.
 
     Attributes:
-        architecture: of both, a key of the section `architectures`.
-        start: the other model, a key of any of the three sections.
-        recipe: by which it is trained on, a key of the section `train`.
+        recipe: Key of the section `train`.
+        init_from: The other model.
     """
 
-    architecture: str
-    start: str
     recipe: str
+    init_from: str
 
 
-class TeacherParams(_Section):
-    """The teacher, and how it answers for its pupil; see `pipelines.teach`.
+class ModelsParams(_Section):
+    """The models, by the DVC stage that trains them.
 
     Attributes:
-        members: architectures with the heads `emotions` and `original`, whose mean answer is the teacher's.
-        pupil: the recipe that learns from it, by whose augmentation the views are made.
-        views: of each training face that it answers for, each augmented anew.
-        seed: of the augmentation.
+        from_scratch: Models trained from random weights (stage `train`).
+        fine_tuned: Models trained further from another model's weights (stage `fine_tune`).
+        distilled: Models trained further with the teacher's predictions as targets (stage `distil`).
     """
 
-    members: tuple[str, ...] = Field(min_length=1)
-    pupil: str
-    views: int = Field(ge=1)
-    seed: int
+    from_scratch: dict[str, ScratchParams]
+    fine_tuned: dict[str, FineTunedParams] = {}
+    distilled: dict[str, FineTunedParams] = {}
+
+    def entries(self) -> dict[str, ScratchParams | FineTunedParams]:
+        """All models by name, in an order in which they can be trained."""
+        return {**self.from_scratch, **self.fine_tuned, **self.distilled}
+
+
+@dataclass(frozen=True)
+class ModelParams:
+    """One model with its network resolved.
+
+    Attributes:
+        name: Name of the model.
+        recipe: Key of the section `train`.
+        network: Key of `pipelines.training.networks.NETWORKS`.
+        hyper_parameters: Keyword arguments of the network's function.
+        init_from: The model whose weights it starts from; None starts from random ones.
+    """
+
+    name: str
+    recipe: str
+    network: str
+    hyper_parameters: dict[str, Any]
+    init_from: str | None = None
 
 
 class EvaluateParams(_Section):
     """How candidates are measured.
 
     Attributes:
-        calibration_bins: of the reliability diagram and the expected calibration error.
-        temperature_labels: what the temperature is fitted to: `soft`, the shares of the votes, or `mood`, the mood
-            that they make.
-        latency_runs: how often a single face is classified for the median and the 99th percentile of the time.
-        max_parity_difference: largest difference of a probability between the Keras model and the served graph.
-        bootstrap_resamples: of the test images, for the intervals of the figures.
-        seed: of the resamples, and of what chance decides in the slices (`pipelines.evaluation.slices`).
+        calibration_bins: Bins of the reliability diagram and of the expected calibration error.
+        temperature_labels: Labels that the temperature is fitted to: `soft` for the shares of the votes, `mood` for
+            the mood with the most votes.
+        latency_runs: Number of timed single-face predictions behind the median and the 99th percentile.
+        max_parity_difference: Largest difference of a probability between the Keras model and the served graph.
+        bootstrap_resamples: Resamples of the test images for the confidence intervals.
+        seed: Seed of the resamples and of random corruptions.
     """
 
     calibration_bins: int = Field(ge=1)
@@ -211,20 +284,20 @@ class EvaluateParams(_Section):
 
 
 class GateParams(_Section):
-    """The rule by which a challenger takes the champion's place; see `pipelines.registry.gate`.
+    """The rule by which a challenger replaces the champion; see `pipelines.registry.gate`.
 
     Attributes:
-        metric: the figure that decides, by its dotted name in `metrics.json`. It must be one of validation: a test
-            set that decides is a test set no longer.
-        max_bytes: of the served graph.
-        max_latency_ms: median time for one face on one thread.
-        confidence: of the two-sided intervals of differences.
-        resamples: of the bootstrap that they come from.
-        min_improvement: what the interval of the metric's difference must lie above.
-        max_slice_loss: how much weighted F1 a challenger may lose on a slice of the validation faces, or on photos.
-        max_mood_loss: how much F1 it may lose on a mood, of FER2013's validation faces and of the photos.
-        min_mood_photos: validation photos of a mood that are needed to compare on them.
-        seed: of the bootstrap.
+        metric: Deciding metric, by its dotted name in `metrics.json`. It must be a validation metric: a test set that
+            decides is no longer a test set.
+        max_bytes: Upper bound for the served graph's size.
+        max_latency_ms: Upper bound for the median time of one face on one thread.
+        confidence: Confidence level of the two-sided intervals of differences.
+        resamples: Resamples of the paired bootstrap.
+        min_improvement: Lower bound for the interval of the metric's difference.
+        max_slice_loss: Weighted F1 that a challenger may lose on a corruption of the validation faces, or on photos.
+        max_mood_loss: F1 that it may lose on a mood, on FER2013's validation faces and on photos.
+        min_mood_photos: Validation photos of a mood that are needed for a comparison on them.
+        seed: Seed of the bootstrap.
     """
 
     metric: Literal[
@@ -245,101 +318,84 @@ class GateParams(_Section):
 
 
 class ServingParams(_Section):
-    """What is done around the network at inference; see `pipelines.export.serving_model`."""
+    """What is done around the network at inference; see `pipelines.export.serving_model`.
+
+    Attributes:
+        mirror_averaging: Whether the prediction is the mean over the face and its horizontal flip (test-time
+            augmentation).
+    """
 
     mirror_averaging: bool
 
 
-def read_section(name: str, path: Path = PARAMS) -> dict:
-    """One section of the file as plain values.
+class Params(_Section):
+    """The whole file; `monitoring` is validated by `monitoring.params`, which stands above this package."""
 
-    Raises:
-        KeyError: the file has no such section.
-    """
-    sections = yaml.safe_load(path.read_text())
-    if name not in sections:
-        raise KeyError(f"{path} has no section {name!r}; it has {', '.join(sections)}")
-    return sections[name]
+    detector: DetectorSettings
+    input: InputSpec
+    prepare: PrepareParams
+    train: dict[str, TrainParams]
+    teacher: TeacherParams
+    models: ModelsParams
+    candidates: tuple[str, ...] = Field(min_length=1)
+    serving: ServingParams
+    evaluate: EvaluateParams
+    gate: GateParams
+    monitoring: dict[str, Any]
 
+    @classmethod
+    def read(cls, path: Path = PARAMS) -> Params:
+        """The file's content.
 
-def read_prepare(path: Path = PARAMS) -> PrepareParams:
-    """The section `prepare`."""
-    return PrepareParams.model_validate(read_section("prepare", path))
+        Raises:
+            pydantic.ValidationError: an entry is wrong; the message names it.
+        """
+        return cls.model_validate(yaml.safe_load(path.read_text()))
 
+    @field_validator("detector", mode="plain")
+    @classmethod
+    def _detector(cls, values: dict[str, Any]) -> DetectorSettings:
+        # Pydantic would ignore an unknown key of a dataclass; its constructor does not.
+        try:
+            return DetectorSettings(**{**values, "thresholds": tuple(values["thresholds"])})
+        except (TypeError, KeyError) as error:
+            raise ValueError(f"wrong setting: {error}") from error
 
-def read_train(recipe: str, path: Path = PARAMS) -> TrainParams:
-    """One recipe of the section `train`.
+    @model_validator(mode="after")
+    def _names_exist(self) -> Params:
+        if problems := list(self._wrong_names()):
+            raise ValueError("; ".join(problems))
+        return self
 
-    Raises:
-        KeyError: the section does not name it.
-    """
-    return TrainParams.model_validate(_entry("train", recipe, path))
+    def _wrong_names(self) -> Iterator[str]:
+        """Sentences about names that refer to nothing, or to what they must not."""
+        names = list(self.models.entries())
+        sections = (self.models.from_scratch, self.models.fine_tuned, self.models.distilled)
+        if len(names) != sum(map(len, sections)):
+            yield "a model stands in two sections of `models`"
+        for position, (name, entry) in enumerate(self.models.entries().items()):
+            if entry.recipe not in self.train:
+                yield f"models: {name} names the recipe {entry.recipe!r}; `train` has {', '.join(self.train)}"
+            elif bool(self.train[entry.recipe].teacher_weight) != (name in self.models.distilled):
+                yield f"models: {name} must stand in `distilled` if, and only if, its recipe has a teacher_weight"
+            if isinstance(entry, FineTunedParams) and entry.init_from not in names[:position]:
+                yield f"models: {name} starts from {entry.init_from!r}, which is no model declared before it"
+        for member in self.teacher.members:
+            if member not in names:
+                yield f"teacher.members: there is no model {member!r}"
+        if self.teacher.student_recipe not in self.train:
+            yield f"teacher.student_recipe: `train` has no recipe {self.teacher.student_recipe!r}"
+        for name in self.candidates:
+            if name not in names:
+                yield f"candidates: there is no model {name!r}"
 
-
-def read_teacher(path: Path = PARAMS) -> TeacherParams:
-    """The section `teacher`."""
-    return TeacherParams.model_validate(read_section("teacher", path))
-
-
-def read_evaluate(path: Path = PARAMS) -> EvaluateParams:
-    """The section `evaluate`."""
-    return EvaluateParams.model_validate(read_section("evaluate", path))
-
-
-def read_gate(path: Path = PARAMS) -> GateParams:
-    """The section `gate`."""
-    return GateParams.model_validate(read_section("gate", path))
-
-
-def read_serving(path: Path = PARAMS) -> ServingParams:
-    """The section `serving`."""
-    return ServingParams.model_validate(read_section("serving", path))
-
-
-def read_input(path: Path = PARAMS) -> InputSpec:
-    """The section `input`: what the classifier takes."""
-    return InputSpec.model_validate(read_section("input", path))
-
-
-def read_architecture(name: str, path: Path = PARAMS) -> ArchitectureParams:
-    """One architecture of the section `architectures`.
-
-    Raises:
-        KeyError: the section does not name it.
-    """
-    return ArchitectureParams.model_validate(_entry("architectures", name, path))
-
-
-def read_models(path: Path = PARAMS) -> list[str]:
-    """Names of all models that are trained, evaluated and compared, in the order in which they can be trained."""
-    return [name for section in ("architectures", *_TRAINED_ON) for name in read_section(section, path)]
-
-
-def read_continued(name: str, path: Path = PARAMS) -> ContinuedParams | None:
-    """The entry of a model that begins with the weights of another one; None where it does not."""
-    for section in _TRAINED_ON:
-        if name in (entries := read_section(section, path)):
-            return ContinuedParams.model_validate(entries[name])
-    return None
-
-
-def recipe_of(name: str, path: Path = PARAMS) -> str:
-    """The recipe that a model is trained by, on top of that of the model it starts from.
-
-    Raises:
-        KeyError: no section names the model.
-    """
-    continued = read_continued(name, path)
-    return read_architecture(name, path).recipe if continued is None else continued.recipe
-
-
-def _entry(section: str, name: str, path: Path) -> dict:
-    """A named entry of a section.
-
-    Raises:
-        KeyError: the section does not name it.
-    """
-    entries = read_section(section, path)
-    if name not in entries:
-        raise KeyError(f"{path} names no {name!r} in the section {section!r}; it names {', '.join(entries)}")
-    return entries[name]
+    def model(self, name: str) -> ModelParams:
+        """A model with its network; a fine-tuned one has that of `init_from`. A KeyError names an unknown model."""
+        entries = self.models.entries()
+        if name not in entries:
+            raise KeyError(f"params.yaml has no model {name!r}; it has {', '.join(entries)}")
+        entry = network = entries[name]
+        while isinstance(network, FineTunedParams):
+            network = entries[network.init_from]
+        init_from = entry.init_from if isinstance(entry, FineTunedParams) else None
+        return ModelParams(name, entry.recipe, network.network, network.hyper_parameters, init_from)

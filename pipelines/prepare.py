@@ -24,7 +24,7 @@ from pipelines.data.dataset import EMOTIONS, USAGES, VOTE_COLUMNS
 from pipelines.data.face_sets import SOURCES, SPLITS, FaceSet
 from pipelines.data.labels import emotion_shares, moods_of, one_hot, soft_labels
 from pipelines.detect import iterate_images
-from pipelines.params import PhotoSplits, PrepareParams, read_input, read_prepare
+from pipelines.params import Params, PhotoSplits, PrepareParams
 from service import faces, images
 from service.classifier import InputSpec
 from service.detector import Face
@@ -188,7 +188,7 @@ def montage(face_set: FaceSet, mood: int, seed: int) -> NDArray[np.uint8]:
 
 def main() -> None:
     """Read the two datasets; write the face sets, the class table, the leak report and a montage for each mood."""
-    params, spec = read_prepare(), read_input()
+    params, spec = Params.read().prepare, Params.read().input
     parts = [
         load_fer2013(paths.FER2013, params, spec),
         load_photos(paths.PHOTOS, paths.PHOTO_BOXES, params, spec),

@@ -26,7 +26,7 @@ from pipelines import evaluate, paths
 from pipelines.data.face_sets import FaceSet
 from pipelines.evaluation.predictions import ValidationAnswers
 from pipelines.evaluation.slices import SLICES
-from pipelines.params import GateParams, read_evaluate, read_gate, read_models
+from pipelines.params import GateParams, Params
 from pipelines.registry import decision_report, gate, mlflow_store, runs, tracking
 from pipelines.registry.candidates import VALIDATION_FILE, Candidate, sha256
 from pipelines.registry.champion import Champion, ChampionRecord
@@ -212,7 +212,7 @@ def measure_answers(candidate: Candidate) -> ValidationAnswers:
         candidate.model / GRAPH_FILE, candidate.architecture, candidate.input, candidate.metrics["temperature"]
     )
     pixels = np.stack([faces.resize(face, candidate.input.size) for face in validation.pixels])
-    return evaluate.answer_validation(classifier, replace(validation, pixels=pixels), read_evaluate().seed)
+    return evaluate.answer_validation(classifier, replace(validation, pixels=pixels), Params.read().evaluate.seed)
 
 
 def record_challenger(candidate: Candidate, challenger: Contender, decision: Decision) -> None:
@@ -293,8 +293,8 @@ def show(candidates: Sequence[Candidate], decision: Decision, params: GateParams
 
 def main() -> None:
     """Compare the candidates with the champion, write the decision to registry and files."""
-    params = read_gate()
-    candidates = [Candidate.of(architecture) for architecture in read_models()]
+    params = Params.read().gate
+    candidates = [Candidate.of(architecture) for architecture in Params.read().candidates]
     tracking.connect()
     champion = current_champion(params)
     if champion is not None:

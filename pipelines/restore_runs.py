@@ -7,7 +7,7 @@ has is left alone.
 from __future__ import annotations
 
 from pipelines import paths, register
-from pipelines.params import read_models
+from pipelines.params import Params
 from pipelines.registry import mlflow_store, runs, tracking
 from pipelines.registry.candidates import Candidate
 from pipelines.registry.champion import Champion
@@ -16,7 +16,7 @@ from pipelines.registry.champion import Champion
 def main() -> None:
     """Restore every run whose model is here, and the registry's champion."""
     tracking.connect()
-    for architecture in read_models():
+    for architecture in Params.read().candidates:
         if not (paths.EVALUATION / architecture).exists():
             print(f"{architecture}: not trained and evaluated yet (dvc repro)")
             continue

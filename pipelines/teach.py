@@ -21,7 +21,7 @@ from rich.progress import track
 
 from pipelines import paths
 from pipelines.data.face_sets import FaceSet
-from pipelines.params import AugmentationParams, TeacherParams, read_input, read_teacher, read_train
+from pipelines.params import AugmentationParams, Params, TeacherParams
 from pipelines.train import MODEL_FILE
 from pipelines.training import distillation
 from pipelines.training.distillation import Lessons
@@ -76,10 +76,10 @@ def teach(
 
 def main(faces: Path = paths.FACES, models: Path = paths.MODELS, target: Path = paths.LESSONS) -> None:
     """Let the members answer, write the lessons."""
-    params = read_teacher()
+    params = Params.read().teacher
     members = [keras.models.load_model(models / name / MODEL_FILE, compile=False) for name in params.members]
-    augmentation = read_train(params.pupil).augmentation
-    written = teach(members, FaceSet.load(faces / "train.npz"), params, augmentation, read_input())
+    augmentation = Params.read().train[params.pupil].augmentation
+    written = teach(members, FaceSet.load(faces / "train.npz"), params, augmentation, Params.read().input)
     target.parent.mkdir(parents=True, exist_ok=True)
     written.save(target)
     print(f"{target}: {written.emotions.shape[1]:,} faces in {written.views} views, by {', '.join(params.members)}")

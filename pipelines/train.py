@@ -39,15 +39,11 @@ from pipelines.data.labels import one_hot
 from pipelines.params import (
     ArchitectureParams,
     AugmentationParams,
+    Params,
     TeacherParams,
     TrainParams,
     read_architecture,
     read_continued,
-    read_input,
-    read_models,
-    read_prepare,
-    read_teacher,
-    read_train,
 )
 from pipelines.registry import tracking
 from pipelines.training import distillation, networks
@@ -239,9 +235,9 @@ class Job:
         architecture = read_architecture(name if continued is None else continued.architecture)
         if continued is not None:
             architecture = architecture.model_copy(update={"recipe": continued.recipe})
-        recipe = read_train(architecture.recipe)
-        teacher = read_teacher() if recipe.teacher_weight else None
-        return cls(name, architecture, recipe, read_input(), emotion_moods(), teacher, start)
+        recipe = Params.read().train[architecture.recipe]
+        teacher = Params.read().teacher if recipe.teacher_weight else None
+        return cls(name, architecture, recipe, Params.read().input, emotion_moods(), teacher, start)
 
     @property
     def head_weights(self) -> dict[str, float]:
@@ -295,7 +291,7 @@ class Job:
 
 def emotion_moods() -> tuple[int, ...]:
     """The index of the mood of each of `pipelines.data.dataset.EMOTIONS`, by `params.yaml`."""
-    params = read_prepare()
+    params = Params.read().prepare
     return tuple(params.mood_of(emotion) for emotion in dataset.EMOTIONS)
 
 
@@ -532,5 +528,5 @@ def main(name: str, faces: Path = paths.FACES, models: Path = paths.MODELS) -> N
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("architecture", choices=sorted(read_models()))
+    parser.add_argument("architecture", choices=sorted(Params.read().models.entries()))
     main(parser.parse_args().architecture)

@@ -25,15 +25,7 @@ from pipelines import paths
 from pipelines.data.face_sets import FaceSet
 from pipelines.evaluation import metrics
 from pipelines.evaluation.metrics import Predictions
-from pipelines.params import (
-    ArchitectureParams,
-    TrainParams,
-    read_architecture,
-    read_input,
-    read_section,
-    read_teacher,
-    read_train,
-)
+from pipelines.params import ArchitectureParams, Params, TrainParams, read_architecture, read_section
 from pipelines.train import SUMMARY_FILE, Job, emotion_moods, run
 from pipelines.training.networks import MOOD, ORIGINAL
 from service.classifier import InputSpec, normalise
@@ -69,13 +61,13 @@ def job_of(architecture: str, changes: dict[str, Any]) -> Job:
     recipe_name = changes.get("architecture.recipe", declared.recipe)
     values = {
         "architecture": declared.model_dump(),
-        "recipe": read_train(recipe_name).model_dump(),
+        "recipe": Params.read().train[recipe_name].model_dump(),
     }
     values = changed(values, changes)
     recipe = TrainParams.model_validate(values["recipe"])
-    teacher = read_teacher() if recipe.teacher_weight else None
+    teacher = Params.read().teacher if recipe.teacher_weight else None
     network = ArchitectureParams.model_validate(values["architecture"])
-    return Job(architecture, network, recipe, read_input(), emotion_moods(), teacher)
+    return Job(architecture, network, recipe, Params.read().input, emotion_moods(), teacher)
 
 
 def answers(model: Any, pixels: NDArray[np.uint8], spec: InputSpec) -> dict[str, NDArray[np.float32]]:

@@ -23,7 +23,7 @@ from pipelines.evaluation.metrics import Predictions
 from pipelines.evaluation.predictions import ValidationAnswers
 from pipelines.evaluation.slices import SLICES
 from pipelines.model_card import architecture_picture
-from pipelines.params import read_models, recipe_of
+from pipelines.params import Params
 from pipelines.registry import decision_report
 from pipelines.registry.candidates import (
     CONFUSION_FILE,
@@ -366,7 +366,7 @@ def _confidence_rows(name: str, predictions: Predictions) -> list[tuple[str, str
 def _candidates() -> str:
     """All architectures side by side."""
     rows = []
-    for architecture in read_models():
+    for architecture in Params.read().candidates:
         path = paths.EVALUATION / architecture / METRICS_FILE
         if not path.exists():
             continue
@@ -375,7 +375,7 @@ def _candidates() -> str:
         rows.append(
             [
                 architecture,
-                recipe_of(architecture),
+                Params.read().model(architecture).recipe,
                 metrics["parameters"],
                 metrics["size_bytes"],
                 f"{metrics['latency_ms']:.2f} ms",
