@@ -35,10 +35,10 @@ from numpy.typing import NDArray
 
 from benchmarks.compare_runtimes import median_times
 from pipelines import paths
-from pipelines.data.dataset import FER2013_EMOTIONS
+from pipelines.data.dataset import FER2013_EMOTIONS, PHOTOS_SCHEMA, iterate_images
 from pipelines.data.face_sets import FaceSet
-from pipelines.detect import iterate_images
-from pipelines.evaluate import TEST_TITLES, held_out_photos
+from pipelines.data.splits import photos_of_split
+from pipelines.evaluate import TEST_TITLES
 from pipelines.evaluation import metrics
 from pipelines.evaluation.metrics import Predictions
 from pipelines.export import to_onnx
@@ -233,7 +233,7 @@ def moods_by_reading(answers: NDArray[np.floating], params: PrepareParams) -> di
 
 def held_out_faces(params: PrepareParams) -> tuple[list[NDArray[np.uint8]], list[Face], NDArray[np.int8]]:
     """The held-out photos in which a face was found: RGB pixels, the box of the largest face, index of the mood."""
-    held_out, boxes = held_out_photos(paths.PHOTOS, params, "test"), pd.read_csv(paths.PHOTO_BOXES)
+    held_out, boxes = photos_of_split(paths.PHOTOS, params, "test"), pd.read_csv(paths.PHOTO_BOXES)
     mood_of_row = {int(row): int(mood) for row, mood in zip(held_out.rows, held_out.moods, strict=True)}
     photos, found, moods = [], [], []
     for row, data, box in _rows(boxes):
@@ -246,7 +246,7 @@ def held_out_faces(params: PrepareParams) -> tuple[list[NDArray[np.uint8]], list
 
 def _rows(boxes: pd.DataFrame) -> Iterator[tuple[int, bytes, object]]:
     """Row number, image file and box of every photo."""
-    return zip(range(len(boxes)), iterate_images(paths.PHOTOS), boxes.itertuples(), strict=True)
+    return zip(range(len(boxes)), iterate_images(paths.PHOTOS, PHOTOS_SCHEMA), boxes.itertuples(), strict=True)
 
 
 def judge(subjects: list[Subject], params: PrepareParams) -> pd.DataFrame:

@@ -28,9 +28,10 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from pipelines import paths
+from pipelines.data.dataset import PHOTOS_SCHEMA, iterate_images
 from pipelines.data.face_sets import FaceSet
+from pipelines.data.splits import photos_of_split
 from pipelines.params import Params
-from pipelines.prepare import split_by_identity
 from service import images
 from service.errors import NoFaceError
 from service.estimator import MoodEstimator
@@ -60,13 +61,9 @@ class LabelledPhotos:
     @classmethod
     def of(cls, split: str, path: Path = paths.PHOTOS) -> LabelledPhotos:
         """The photos of a split, as the stage `prepare` splits them."""
-        table, params = pq.read_table(path).to_pandas(), Params.read().prepare
-        moods = np.array([params.mood_of(emotion) for emotion in table["emotion"]], dtype=np.int8)
-        splits = split_by_identity(table["identity"].to_numpy(dtype=str), moods, params.photo_splits, params.seed)
-        rows = np.flatnonzero(splits == split)
-        return cls(
-            data=[table["image"].iloc[row]["bytes"] for row in rows], moods=[MOODS[mood] for mood in moods[rows]]
-        )
+        photos = photos_of_split(path, Params.read().prepare, split)
+        data = list(iterate_images(path, PHOTOS_SCHEMA, photos.rows))
+        return cls(data, [MOODS[mood] for mood in photos.moods])
 
 
 def observe(estimator: MoodEstimator, pixels: Pixels) -> Observation:

@@ -7,15 +7,14 @@ arithmetic and gives the same bytes on every processor, where the detector's flo
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
-import pyarrow.parquet as pq
 from rich.progress import track
 
+from pipelines.data.dataset import PHOTOS_SCHEMA, count_rows, iterate_images
 from pipelines.paths import BUNDLE, PHOTO_BOXES, PHOTOS
 from service import faces, images
 from service.detector import SETTINGS_FILE, DetectorSettings, FaceDetector
@@ -33,20 +32,13 @@ def detect_largest(detector: FaceDetector, data: bytes) -> tuple[int, int, int, 
     return face.x, face.y, face.width, face.height, round(face.confidence, 4), len(found)
 
 
-def iterate_images(path: Path) -> Iterator[bytes]:
-    """The image files in a dataset's column `image`, one batch of rows in memory at a time."""
-    for batch in pq.ParquetFile(path).iter_batches(batch_size=256, columns=["image"]):
-        for image in batch.column("image").to_pylist():
-            yield image["bytes"]
-
-
 def main(photos: Path = PHOTOS, detector: Path = BUNDLE / "detector", output: Path = PHOTO_BOXES) -> None:
     """Find the largest face in every photo and write the boxes."""
     # In exact arithmetic, so that a faster service leaves the training faces as they are.
     cascade = FaceDetector(detector, replace(DetectorSettings.read(detector / SETTINGS_FILE), exact=True))
-    total = pq.ParquetFile(photos).metadata.num_rows
+    total = count_rows(photos, PHOTOS_SCHEMA)
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # ONNX Runtime and OpenCV release the GIL
-        found = pool.map(lambda data: detect_largest(cascade, data), iterate_images(photos))
+        found = pool.map(lambda data: detect_largest(cascade, data), iterate_images(photos, PHOTOS_SCHEMA))
         rows = list(track(found, "Finding faces", total=total))
     output.parent.mkdir(parents=True, exist_ok=True)
     boxes = pd.DataFrame(rows, columns=list(COLUMNS))

@@ -36,7 +36,8 @@ from sklearn.metrics import f1_score
 
 from pipelines import markdown, paths
 from pipelines.convert_detector import sample_photos
-from pipelines.evaluate import HeldOutPhotos, answer_photos, held_out_photos
+from pipelines.data.splits import photos_of_split
+from pipelines.evaluate import answer_photos
 from pipelines.params import Params
 from service import faces, images
 from service.classifier import MoodClassifier
@@ -228,11 +229,8 @@ def compare_moods(bundle: Path, photos: Path) -> dict[str, float | int]:
     """
     classifier = MoodClassifier(bundle / "classifier")
     served = DetectorSettings.read(bundle / "detector" / SETTINGS_FILE)
-    splits = [held_out_photos(photos, Params.read().prepare, split) for split in ("validation", "test")]
-    rows = np.concatenate([split.rows for split in splits])
-    order = np.argsort(rows)  # `answer_photos` takes them as they come in the file
-    held_out = HeldOutPhotos(rows[order], np.concatenate([split.moods for split in splits])[order])
-    result: dict[str, float | int] = {"photos": len(rows)}
+    held_out = photos_of_split(photos, Params.read().prepare, "validation", "test")
+    result: dict[str, float | int] = {"photos": len(held_out.rows)}
     for name, settings in {"exact": replace(served, exact=True, working_side=None), "served": served}.items():
         estimator = MoodEstimator(FaceDetector(bundle / "detector", settings), classifier)
         predictions, coverage = answer_photos(estimator, photos, held_out)

@@ -22,7 +22,6 @@ import tempfile
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,21 +31,20 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from rich.progress import track
 
 from pipelines import paths
+from pipelines.data.dataset import PHOTOS_SCHEMA, iterate_images
 from pipelines.data.face_sets import FaceSet
 from pipelines.data.labels import one_hot
-from pipelines.detect import iterate_images
+from pipelines.data.splits import PhotoSplit, photos_of_split
 from pipelines.evaluation import metrics, plots, slices
 from pipelines.evaluation.metrics import Predictions
 from pipelines.evaluation.predictions import ValidationAnswers
 from pipelines.export import to_onnx
 from pipelines.export.serving_model import serving_model
 from pipelines.params import EvaluateParams, Params, PrepareParams
-from pipelines.prepare import split_by_identity
 from pipelines.registry import candidates, runs, tracking
 from pipelines.registry.candidates import Candidate
 from pipelines.train import MODEL_FILE
@@ -82,19 +80,6 @@ _LATENCY_PAUSE: Final = 0.25  # seconds
 
 class ParityError(Exception):
     """The served graph does not answer as the Keras model does."""
-
-
-@dataclass(frozen=True)
-class HeldOutPhotos:
-    """The photos of one split, whether or not a face is found in them.
-
-    Attributes:
-        rows: int64 (n,), rows in the Parquet file, ascending.
-        moods: int8 (n,), index of each photo's mood.
-    """
-
-    rows: NDArray[np.int64]
-    moods: NDArray[np.int8]
 
 
 def open_classifier(graph: Path, architecture: str, spec: InputSpec, temperature: float) -> MoodClassifier:
@@ -232,22 +217,7 @@ def measure_latency(classifier: MoodClassifier, face: NDArray[np.uint8], runs: i
     return median, p99
 
 
-def held_out_photos(path: Path, params: PrepareParams, split: str) -> HeldOutPhotos:
-    """The photos that the stage `prepare` put into a split, and those it would have, had it found a face.
-
-    Args:
-        path: a Parquet file as `pipelines.data.dataset` describes it.
-        params: as `prepare` had them.
-        split: one of `pipelines.data.face_sets.SPLITS`.
-    """
-    table = pq.read_table(path, columns=["emotion", "identity"]).to_pandas()
-    moods = np.array([params.mood_of(emotion) for emotion in table["emotion"]], dtype=np.int8)
-    splits = split_by_identity(table["identity"].to_numpy(dtype=str), moods, params.photo_splits, params.seed)
-    rows = np.flatnonzero(splits == split)
-    return HeldOutPhotos(rows, moods[rows])
-
-
-def answer_photos(estimator: MoodEstimator, path: Path, photos: HeldOutPhotos) -> tuple[Predictions, float]:
+def answer_photos(estimator: MoodEstimator, path: Path, photos: PhotoSplit) -> tuple[Predictions, float]:
     """What the service would answer to photos.
 
     Returns:
@@ -260,10 +230,9 @@ def answer_photos(estimator: MoodEstimator, path: Path, photos: HeldOutPhotos) -
         except NoFaceError:
             return None
 
-    wanted = set(photos.rows.tolist())
-    images = (data for row, data in enumerate(iterate_images(path)) if row in wanted)
+    images = iterate_images(path, PHOTOS_SCHEMA, photos.rows)
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # ONNX Runtime and OpenCV release the GIL
-        answers = list(track(pool.map(answer, images), "Photos through MTCNN", total=len(wanted), transient=True))
+        answers = list(track(pool.map(answer, images), "Photos through MTCNN", total=len(photos.rows), transient=True))
     found = np.array([answer is not None for answer in answers])
     probabilities = np.array([answer for answer in answers if answer is not None]).reshape(-1, len(MOODS))
     return Predictions(photos.moods[found], probabilities), float(found.mean())
@@ -335,7 +304,7 @@ def predict_tests(
     Returns:
         Predictions by the first three names of `TEST_TITLES`, and the share of the photos in which a face is found.
     """
-    photos, coverage = answer_photos(estimator, photos_path, held_out_photos(photos_path, params, "test"))
+    photos, coverage = answer_photos(estimator, photos_path, photos_of_split(photos_path, params, "test"))
     return {**predict_fer2013(estimator.classifier, test.of_source("fer2013")), "photos": photos}, coverage
 
 

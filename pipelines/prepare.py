@@ -14,17 +14,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from sklearn.model_selection import StratifiedGroupKFold
 
 from pipelines import paths
-from pipelines.data import near_duplicates
-from pipelines.data.dataset import EMOTIONS, USAGES, VOTE_COLUMNS
-from pipelines.data.face_sets import SOURCES, SPLITS, FaceSet
-from pipelines.data.labels import emotion_shares, moods_of, one_hot, soft_labels
-from pipelines.detect import iterate_images
-from pipelines.params import Params, PhotoSplits, PrepareParams
+from pipelines.data import dataset, near_duplicates
+from pipelines.data.dataset import EMOTIONS, FER2013_SCHEMA, PHOTOS_SCHEMA, USAGES, VOTE_COLUMNS
+from pipelines.data.face_sets import SOURCES, FaceSet
+from pipelines.data.labels import emotion_shares, moods_of, moods_of_emotions, one_hot, soft_labels
+from pipelines.data.splits import SPLITS, split_photos
+from pipelines.params import Params, PrepareParams
 from service import faces, images
 from service.classifier import InputSpec
 from service.detector import Face
@@ -45,17 +43,17 @@ def load_fer2013(path: Path, params: PrepareParams, spec: InputSpec) -> tuple[Fa
     Returns:
         The faces, and for each the name of its split.
     """
-    table = pq.read_table(path, columns=[name for name in pq.read_schema(path).names if name != "image"]).to_pandas()
+    table = dataset.read(path, FER2013_SCHEMA, ["usage", "emotion", *VOTE_COLUMNS]).to_pandas()
     pixels = np.stack(
         [
             faces.resize(cv2.cvtColor(images.decode(data), cv2.COLOR_RGB2GRAY), spec.size)
-            for data in iterate_images(path)
+            for data in dataset.iterate_images(path, FER2013_SCHEMA)
         ]
     )
     names = [name.removeprefix("votes_") for name in VOTE_COLUMNS]
     votes = table[list(VOTE_COLUMNS)].to_numpy()
     ferplus = soft_labels(votes, names, params)
-    original = np.array([params.mood_of(emotion) for emotion in table["emotion"]], dtype=np.int8)
+    original = moods_of_emotions(table["emotion"], params)
     face_set = FaceSet(
         pixels=pixels,
         soft_labels=ferplus if params.label_source == "ferplus" else one_hot(original),
@@ -86,57 +84,34 @@ def load_photos(
     Raises:
         ValueError: the boxes are not those of these photos.
     """
-    table = pq.read_table(path, columns=["emotion", "identity"]).to_pandas()
+    emotions = dataset.read(path, PHOTOS_SCHEMA, ["emotion"]).to_pandas()["emotion"].to_numpy()
     boxes = pd.read_csv(boxes_path)
-    if len(boxes) != len(table):
-        raise ValueError(f"{boxes_path} has {len(boxes)} rows, {path} has {len(table)}: run the stage `detect`")
-    pixels, rows = [], []
-    for row, (data, box) in enumerate(zip(iterate_images(path), boxes.itertuples(), strict=True)):
-        if box.faces == 0:
-            continue
-        face = Face(x=box.x, y=box.y, width=box.width, height=box.height, confidence=box.confidence)
-        pixels.append(faces.crop(images.decode(data), face, size=spec.size, margin=spec.margin))
-        rows.append(row)
-    moods = np.array([params.mood_of(emotion) for emotion in table["emotion"]], dtype=np.int8)
-    splits = split_by_identity(table["identity"].to_numpy(dtype=str), moods, params.photo_splits, params.seed)
-    mood = moods[rows]
+    if len(boxes) != len(emotions):
+        raise ValueError(f"{boxes_path} has {len(boxes)} rows, {path} has {len(emotions)}: run the stage `detect`")
+    rows = np.flatnonzero(boxes["faces"])
+    pixels = [
+        faces.crop(
+            images.decode(data),
+            Face(x=box.x, y=box.y, width=box.width, height=box.height, confidence=box.confidence),
+            size=spec.size,
+            margin=spec.margin,
+        )
+        for data, box in zip(
+            dataset.iterate_images(path, PHOTOS_SCHEMA, rows), boxes.iloc[rows].itertuples(), strict=True
+        )
+    ]
+    all_moods, splits = split_photos(path, params)
+    moods = all_moods[rows]
     face_set = FaceSet(
         pixels=np.stack(pixels),
-        soft_labels=one_hot(mood),
-        emotions=np.array([[emotion == label for emotion in EMOTIONS] for label in table["emotion"][rows]], np.float32),
-        ferplus_mood=mood,
-        original_mood=mood,
+        soft_labels=one_hot(moods),
+        emotions=(emotions[rows, None] == np.array(EMOTIONS)).astype(np.float32),
+        ferplus_mood=moods,
+        original_mood=moods,
         source=np.full(len(rows), SOURCES.index("photos"), np.uint8),
-        row=np.array(rows, dtype=np.int32),
+        row=rows.astype(np.int32),
     )
     return face_set, splits[rows]
-
-
-def split_by_identity(
-    identities: NDArray[np.str_], moods: NDArray[np.int8], splits: PhotoSplits, seed: int
-) -> NDArray[np.str_]:
-    """A split for each photo such that all photos of a person are in one, and the moods' shares are alike in all.
-
-    The last folds are held out: scikit-learn deals out the people with the most photos first, so that the last folds
-    are made of many people with few photos each, and a figure on them does not hang on one face.
-
-    Args:
-        identities: (n,), who is in each photo.
-        moods: int8 (n,), indices of the moods.
-        splits: into how many folds, and how many of them are held out.
-        seed: of the shuffling before.
-
-    Returns:
-        (n,), names of `SPLITS`.
-    """
-    folds = StratifiedGroupKFold(splits.folds, shuffle=True, random_state=seed)
-    fold = np.empty(len(moods), dtype=np.intp)
-    for index, (_, held_out) in enumerate(folds.split(moods, moods, identities)):
-        fold[held_out] = index
-    split = np.full(len(moods), "train", dtype="<U10")
-    split[fold >= splits.folds - splits.test_folds - splits.validation_folds] = "validation"
-    split[fold >= splits.folds - splits.test_folds] = "test"
-    return split
 
 
 def remove_leaks(sets: dict[str, FaceSet], threshold: float) -> tuple[dict[str, FaceSet], dict[str, object]]:
@@ -199,8 +174,8 @@ def main() -> None:
     sets, leaks = remove_leaks(sets, params.duplicate_correlation)
     fer2013, photos = (len(face_set) for face_set, _ in parts)
     leaks = {
-        "fer2013_images_without_a_vote_that_counts": pq.read_metadata(paths.FER2013).num_rows - fer2013,
-        "photos_without_a_face": pq.read_metadata(paths.PHOTOS).num_rows - photos,
+        "fer2013_images_without_a_vote_that_counts": dataset.count_rows(paths.FER2013, FER2013_SCHEMA) - fer2013,
+        "photos_without_a_face": dataset.count_rows(paths.PHOTOS, PHOTOS_SCHEMA) - photos,
         **leaks,
     }
     table = class_table(sets)

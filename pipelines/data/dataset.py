@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 Row = Mapping[str, Any]
 """One row as Python values by column; `image` is `{"bytes": bytes, "path": str}`."""
@@ -143,6 +145,34 @@ def rows(path: Path, schema: pa.Schema) -> Iterator[dict[str, Any]]:
     with _open(path, schema) as file:
         for group in range(file.num_row_groups):
             yield from file.read_row_group(group).to_pylist()
+
+
+def iterate_images(path: Path, schema: pa.Schema, rows: NDArray[np.integer[Any]] | None = None) -> Iterator[bytes]:
+    """The image files of the column `image` in the order of the file, holding 256 rows at a time.
+
+    Args:
+        path: The Parquet file.
+        schema: Its schema.
+        rows: The rows to take, each once, whatever their order here; None takes all.
+
+    Raises:
+        DatasetError: the file is absent, is not Parquet, or has another schema.
+    """
+    with _open(path, schema) as file:
+        batches = file.iter_batches(batch_size=256, columns=["image"])
+        images = (image["bytes"] for batch in batches for image in batch.column("image").to_pylist())
+        wanted = None if rows is None else set(rows.tolist())
+        yield from (data for row, data in enumerate(images) if wanted is None or row in wanted)
+
+
+def count_rows(path: Path, schema: pa.Schema) -> int:
+    """The number of rows of a file.
+
+    Raises:
+        DatasetError: the file is absent, is not Parquet, or has another schema.
+    """
+    with _open(path, schema) as file:
+        return file.metadata.num_rows
 
 
 @contextmanager

@@ -9,7 +9,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-SPLITS: Final[tuple[str, ...]] = ("train", "validation", "test")
 SOURCES: Final[tuple[str, ...]] = ("fer2013", "photos")
 """Datasets; the index of a name here is its code in `FaceSet.source`."""
 

@@ -7,7 +7,7 @@ on the majority alone is its authors' advice.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,6 +63,15 @@ def _shares(votes: NDArray[np.integer]) -> NDArray[np.float32]:
 def moods_of(labels: NDArray[np.float32]) -> NDArray[np.int8]:
     """The mood with the largest share, the first of `MOODS` among equals; -1 where all shares are zero."""
     return np.where(labels.any(axis=1), labels.argmax(axis=1), -1).astype(np.int8)
+
+
+def moods_of_emotions(emotions: Iterable[str], params: PrepareParams) -> NDArray[np.int8]:
+    """Indices in `MOODS` of the moods of emotions, int8 (n,).
+
+    Raises:
+        KeyError: `params.moods` lacks an emotion.
+    """
+    return np.array([params.mood_of(emotion) for emotion in emotions], dtype=np.int8)
 
 
 def one_hot(moods: NDArray[np.int8]) -> NDArray[np.float32]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pipelines import evaluate
 from pipelines.data.dataset import EMOTIONS
 from pipelines.data.face_sets import FaceSet
+from pipelines.data.splits import photos_of_split
 from pipelines.evaluation.predictions import ValidationAnswers
 from pipelines.evaluation.slices import SLICES
 from pipelines.export import to_onnx
@@ -102,7 +103,7 @@ def test_the_same_images_are_scored_by_their_original_labels_too(evaluated: Path
 
 
 def test_photos_without_a_face_lower_the_coverage_and_are_not_forgotten(inside: Path) -> None:
-    rows = evaluate.held_out_photos(Path("data/photos.parquet"), Params.read().prepare, "test").rows
+    rows = photos_of_split(Path("data/photos.parquet"), Params.read().prepare, "test").rows
     with_face = int((rows % 3 != 0).sum())
     photos = figures(inside)["test"]["photos"]
     assert 0 < with_face < len(rows)
@@ -283,9 +284,3 @@ def test_a_graph_that_is_not_the_models_is_rejected(inside: Path) -> None:
     classifier = evaluate.open_classifier(graph, "other", Params.read().input, temperature=1.0)
     with pytest.raises(evaluate.ParityError, match="differs from the Keras model"):
         evaluate.check_parity(toys.brightness_model(), classifier, toys.faces(8).pixels, limit=1e-4)
-
-
-def test_held_out_photos_are_of_people_in_no_other_split(inside: Path) -> None:
-    params, path = Params.read().prepare, Path("data/photos.parquet")
-    rows = [set(evaluate.held_out_photos(path, params, split).rows) for split in ("train", "validation", "test")]
-    assert sum(map(len, rows)) == len(set.union(*rows)) == PHOTOS

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from pipelines.data import near_duplicates
 from pipelines.data.face_sets import FaceSet
-from pipelines.params import Params, PhotoSplits
-from pipelines.prepare import class_table, montage, remove_leaks, split_by_identity
+from pipelines.params import Params
+from pipelines.prepare import class_table, montage, remove_leaks
 from tests.support.toys import face_set, pictures
 
 THRESHOLD = Params.read().prepare.duplicate_correlation
@@ -59,22 +59,6 @@ def test_a_correlation_is_exact_whatever_the_order_of_the_sum() -> None:
     forward = one @ one.T
     backward = one[:, ::-1] @ one[:, ::-1].T
     assert (forward == backward).all()
-
-
-def test_no_person_is_in_two_splits_and_every_split_has_every_mood() -> None:
-    random = np.random.default_rng(0)
-    identities = np.array(
-        [f"person {number}" for number in random.zipf(2.0, 3000) + 1000 * random.integers(0, 300, 3000)]
-    )
-    moods = random.choice(4, 3000, p=[0.45, 0.05, 0.45, 0.05]).astype(np.int8)
-    split = split_by_identity(identities, moods, PhotoSplits(folds=20, validation_folds=2, test_folds=3), seed=1)
-    people = {name: set(identities[split == name]) for name in ("train", "validation", "test")}
-    assert not people["train"] & people["validation"]
-    assert not people["train"] & people["test"]
-    assert not people["validation"] & people["test"]
-    for name in people:
-        assert set(moods[split == name]) == {0, 1, 2, 3}, name
-    assert (split == "test").mean() == pytest.approx(0.15, abs=0.02)
 
 
 def test_the_class_table_counts_each_mood_by_split_and_source() -> None:
