@@ -25,7 +25,7 @@ VERSIONS := 3.13 3.12 3.11
 version = $(shell $(1) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 in_range = $(if $(filter $(VERSIONS),$(call version,$(1))),$(1))
 has_venv = $(shell $(1) -c 'import ensurepip, venv' 2>/dev/null && echo $(1))
-pythons = $(foreach name,$(or $(PYTHON),$(VERSIONS:%=python%) python3),$(call in_range,$(name)))
+pythons = $(strip $(foreach name,$(or $(PYTHON),$(VERSIONS:%=python%) python3),$(call in_range,$(name))))
 python = $(or $(firstword $(foreach name,$(pythons),$(call has_venv,$(name)))),$(error $(if $(pythons),$(NO_VENV),$(NO_PYTHON))))
 
 # An environment is made anew if its Python no longer starts, or if PYTHON is of another version.
