@@ -63,7 +63,7 @@ $(SERVING)/.installed: requirements-serving.lock $(call same_python,$(SERVING))
 	@echo "Setting up the serving environment in $(SERVING) ..."
 	@$(python) -m venv --clear $(SERVING)
 	@$(SERVING)/bin/python $(INSTALL) --no-compile -r $<
-	@$(SERVING)/bin/python -m pip uninstall --quiet --yes pip setuptools
+	@$(SERVING)/bin/python -m pip uninstall -qq --yes pip setuptools
 	@find $(SERVING)/lib -type d -name tests -prune -exec rm -r {} +
 	@touch $@
 

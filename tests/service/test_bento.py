@@ -48,7 +48,7 @@ def test_the_bento_holds_the_service_and_nothing_else_of_the_checkout(home: Path
     source = _bento(home) / "src"
     packed = {path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file()}
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "service").glob("*.py")}
-    assert packed == modules | {"bentofile.yaml"}
+    assert packed == modules | {"bentofile.yaml", "LICENSE", "NOTICE"}
 
 
 def test_the_bento_names_the_released_bundle_as_its_model(home: Path) -> None:
