@@ -61,7 +61,7 @@ def test_the_bento_names_the_released_bundle_as_its_model(home: Path) -> None:
 
 def test_the_bento_installs_the_locked_serving_dependencies(home: Path) -> None:
     def pins(file: Path) -> set[str]:
-        return {line.split(" ")[0] for line in file.read_text().splitlines() if "==" in line.split(" ")[0]}
+        return {line.split(" ")[0].rstrip(";") for line in file.read_text().splitlines() if "==" in line.split(" ")[0]}
 
     requirements = _bento(home) / "env" / "python" / "requirements.txt"
     assert pins(requirements) == pins(ROOT / "requirements-serving.lock")
