@@ -32,7 +32,7 @@ python = $(or $(firstword $(foreach name,$(pythons),$(call has_venv,$(name)))),$
 same_python = $(if $(filter $(if $(PYTHON),$(call version,$(PYTHON)),$(VERSIONS)),$(call version,$(1)/bin/python)),,FORCE)
 
 define NO_PYTHON
-MEAA needs Python 3.11, 3.12 or 3.13$(if $(PYTHON),; PYTHON=$(PYTHON) is another or does not start). To get one:
+MEAA needs Python 3.11, 3.12 or 3.13$(if $(PYTHON),; PYTHON=$(PYTHON) is another version or does not start). To get one:
   Debian 12 and 13, Ubuntu 24.04   apt install python3 python3-venv
   Fedora                           dnf install python3.13
   macOS                            brew install python@3.13
@@ -105,8 +105,7 @@ lint: $(DEV)/.installed  ## Ruff and mypy
 
 docs: $(DEV)/.installed  ## the guides as pages in site/
 	$(DEV)/bin/mkdocs build --strict
-	@echo "To read them: $(DEV)/bin/python -m http.server -d site --bind 127.0.0.1 8002"
-	@echo "To see changes while writing: $(DEV)/bin/mkdocs serve -a 127.0.0.1:8002"
+	@echo "Open site/index.html. With search, and renewed while you write: $(DEV)/bin/mkdocs serve -a 127.0.0.1:8002"
 
 data: $(DEV)/.installed  ## fetch the dataset (dvc pull)
 	$(DEV)/bin/dvc pull
