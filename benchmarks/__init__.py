@@ -1,4 +1,9 @@
-"""What the service costs and what it withstands: its speed beside its peers' (`make bench`), long runs (`make soak`).
+"""Speed of the service beside baselines and targets (`speed`), and its robustness (`robustness`).
 
-Depends on `service`; of the other packages only tests use it.
+`make bench` and `make soak` run the two rooms; `compare_baselines` and `compare_runtimes` are run by hand. Nothing but
+tests imports this package.
 """
+
+import os
+
+os.environ["KERAS_BACKEND"] = "tensorflow"  # the packages mtcnn and fer, and the LiteRT converter, are TensorFlow's

@@ -1,7 +1,7 @@
-"""Load on a server: many clients in one process, on connections that are kept, as light as asyncio allows.
+"""Load generator: many clients in one process on keep-alive connections, with as little overhead as asyncio allows.
 
-A general HTTP client needs more of a core per request than the service's own HTTP layer does, and on two cores would
-measure itself.
+A general HTTP client needs more CPU per request than the service's own HTTP layer; on two cores it would measure
+itself.
 """
 
 from __future__ import annotations
@@ -14,31 +14,33 @@ from typing import Final
 
 import numpy as np
 
-LOST: Final[int] = 0
-"""The status of a request whose connection broke before an answer came."""
+from benchmarks.server import HOST, UPLOAD
+
+OK: Final = 200
+NO_FACE: Final = 422
+OVERLOADED: Final = 503
+LOST: Final = 0
+"""The status of a request whose connection broke before the response."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of a request.
+    """The outcome of a request.
 
     Attributes:
         status: HTTP status, or `LOST`.
-        started: when it was sent, as `time.perf_counter` counts.
-        seconds: from there to the last byte of the answer.
-        retry_after: whether the answer says when to try again.
-        again: whether it was sent on a connection used before: an idle connection may be closed by the server at
-            any time (RFC 9112, section 9.6), so that a client repeats such a request by itself.
+        started: Time of sending, on the clock of `time.perf_counter`.
+        seconds: Time from sending to the last byte of the response.
+        retry_after: Whether the response has a Retry-After header.
     """
 
     status: int
     started: float
     seconds: float
     retry_after: bool = False
-    again: bool = False
 
 
-def upload_request(image: bytes, path: str = "/upload-meaa-image", token: str | None = None) -> bytes:
+def upload_request(image: bytes, token: str | None = None) -> bytes:
     """The bytes of an upload as a browser or a phone's HTTP library sends it: a multipart body with one file."""
     boundary = b"meaa-load-5f1c"
     body = (
@@ -46,8 +48,8 @@ def upload_request(image: bytes, path: str = "/upload-meaa-image", token: str | 
         b"Content-Type: image/jpeg\r\n\r\n" + image + b"\r\n--" + boundary + b"--\r\n"
     )
     head = [
-        f"POST {path} HTTP/1.1",
-        "Host: 127.0.0.1",
+        f"POST {UPLOAD} HTTP/1.1",
+        f"Host: {HOST}",
         f"Content-Type: multipart/form-data; boundary={boundary.decode()}",
         f"Content-Length: {len(body)}",
         *([f"Authorization: Bearer {token}"] if token else []),
@@ -68,40 +70,31 @@ def run(
     """Send requests from many clients for some time.
 
     Args:
-        port: on 127.0.0.1.
-        requests: whole requests, heads and bodies; each client goes through them in turn.
-        clients: how many, each on a connection of its own with one request in flight.
-        seconds: for how long requests are sent; answers are waited for beyond.
-        rate: requests per second of all clients together, spread evenly; a client whose answer is late sends its next
-            request when it comes. None sends the next at once.
-        patience: seconds after which an answer is given up, as `LOST`.
-        answers: a list to put them into as they come, for another thread to see.
+        port: Port on 127.0.0.1.
+        requests: Whole requests, heads and bodies; each client sends them in turn.
+        clients: Number of clients, each with its own connection and one request in flight.
+        seconds: Duration of sending; responses are awaited beyond it.
+        rate: Requests per second of all clients together, evenly spaced. A client whose response is late sends its
+            next request on receiving it. None: every client sends without a pause.
+        patience: Timeout of a request in seconds; after it the request is `LOST`.
+        answers: List to append to, so that another thread can watch it.
 
     Returns:
         An answer for each request, in the order of completion.
     """
     answers = [] if answers is None else answers
-    asyncio.run(_run(port, requests, clients, seconds, rate, patience, answers))
+
+    async def run_clients() -> None:
+        begin, end = time.perf_counter(), time.perf_counter() + seconds
+        interval = 0.0 if rate is None else clients / rate
+        async with asyncio.TaskGroup() as group:
+            for number in range(clients):
+                first = begin + interval * number / clients
+                turns = requests[number % len(requests) :] + requests[: number % len(requests)]
+                group.create_task(_send_until(_Client(port, patience), turns, answers, first, end, interval))
+
+    asyncio.run(run_clients())
     return answers
-
-
-async def _run(
-    port: int,
-    requests: list[bytes],
-    clients: int,
-    seconds: float,
-    rate: float | None,
-    patience: float,
-    answers: list[Answer],
-) -> None:
-    begin = time.perf_counter()
-    interval = 0.0 if rate is None else clients / rate
-    async with asyncio.TaskGroup() as group:
-        for number in range(clients):
-            first = begin + interval * number / clients
-            client = _Client(port, patience)
-            turns = requests[number % len(requests) :] + requests[: number % len(requests)]
-            group.create_task(_send_until(client, turns, answers, first, begin + seconds, interval))
 
 
 async def _send_until(
@@ -121,7 +114,7 @@ async def _send_until(
 
 
 class _Client:
-    """A client with a connection of its own, which it opens anew where it breaks."""
+    """A client with its own connection, which it reopens after a failure."""
 
     def __init__(self, port: int, patience: float) -> None:
         self._port = port
@@ -129,12 +122,12 @@ class _Client:
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def send(self, request: bytes) -> Answer:
-        """Send a request and read its answer."""
-        started, again = time.perf_counter(), self._streams is not None
+        """Send a request and read its response."""
+        started = time.perf_counter()
         try:
             async with asyncio.timeout(self._patience):
                 if self._streams is None:
-                    self._streams = await asyncio.open_connection("127.0.0.1", self._port)
+                    self._streams = await asyncio.open_connection(HOST, self._port)
                 reader, writer = self._streams
                 writer.write(request)
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -143,14 +136,14 @@ class _Client:
                 await reader.readexactly(int(fields.get(b"content-length", b"0")))
         except (OSError, EOFError, TimeoutError):
             await self.close()
-            return Answer(LOST, started, time.perf_counter() - started, again=again)
+            return Answer(LOST, started, time.perf_counter() - started)
         if fields.get(b"connection") == b"close":
             await self.close()
         status = int(lines[0].split()[1])
-        return Answer(status, started, time.perf_counter() - started, b"retry-after" in fields, again)
+        return Answer(status, started, time.perf_counter() - started, b"retry-after" in fields)
 
     async def close(self) -> None:
-        """Close the connection, if there is one."""
+        """Close the connection, if one is open."""
         if self._streams is not None:
             writer = self._streams[1]
             self._streams = None
@@ -160,5 +153,5 @@ class _Client:
 
 
 def percentile(answers: list[Answer], share: float) -> float:
-    """Seconds within which this share (in percent) of the answers came; not a number where there is none."""
+    """A percentile (0 to 100) of the response times in seconds; NaN for an empty list."""
     return float(np.percentile([answer.seconds for answer in answers], share)) if answers else float("nan")

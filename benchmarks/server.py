@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import socket
@@ -9,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -24,20 +24,20 @@ HOST: Final = "127.0.0.1"
 _START_SECONDS: Final = 120
 _STOP_SECONDS: Final = 30
 
-# Of this process, and not for the server's: the service's settings, the peers' packages (`make bench`), and the wish
-# not to write bytecode, without which every start compiles BentoML anew.
-_KEPT_BACK: Final = ("MEAA_", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
+# The server does not inherit these: settings of the service, the baselines' packages (`make bench`), and the ban on
+# bytecode, with which every start would compile BentoML anew.
+_NOT_INHERITED: Final = ("MEAA_", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
 
 
 @dataclass(frozen=True)
 class RunningServer:
-    """A server that said it was ready.
+    """A server that reported ready.
 
     Attributes:
         process: `bentoml serve`, the parent of the workers.
-        port: on `HOST`.
-        log: what it printed.
-        start_seconds: from the command to `/readyz` = 200.
+        port: Port on `HOST`.
+        log: File with its output.
+        start_seconds: Time from the command to `/readyz` = 200.
     """
 
     process: subprocess.Popen[bytes]
@@ -56,7 +56,7 @@ class RunningServer:
         return [child for child in children if _is_worker(child)]
 
 
-@contextmanager
+@contextlib.contextmanager
 def serve(
     directory: Path,
     target: str = SERVICE,
@@ -68,19 +68,19 @@ def serve(
     """Start the service on a free port and wait until it is ready; stop it at the end.
 
     Args:
-        directory: for its log, and for BentoML's home.
-        target: what `bentoml serve` is told to serve.
-        working_directory: where it is told so.
-        python: of the environment that it runs in.
-        environment: variables beside those of this process; of the latter the service's own are left out.
+        directory: Directory for its log and BentoML's home.
+        target: Argument of `bentoml serve`.
+        working_directory: Directory in which `bentoml serve` runs.
+        python: Interpreter of the environment that serves.
+        environment: Variables beside those inherited from this process.
 
     Raises:
-        RuntimeError: it ended, or was not ready in time; the message has its log.
+        RuntimeError: The server ended, or was not ready in time; the message has its log.
     """
     with socket.create_server((HOST, 0)) as free:
         port = free.getsockname()[1]
     variables = {
-        **{name: value for name, value in os.environ.items() if not name.startswith(_KEPT_BACK)},
+        **{name: value for name, value in os.environ.items() if not name.startswith(_NOT_INHERITED)},
         "BENTOML_HOME": str(directory / "bentoml"),
         "BENTOML_DO_NOT_TRACK": "True",
         **(environment or {}),
@@ -93,31 +93,34 @@ def serve(
             command, cwd=working_directory, env=variables, stdout=output, stderr=subprocess.STDOUT
         )
     try:
-        _wait_until_ready(process, port, log)
+        while not ready(port):
+            if process.poll() is not None or time.monotonic() > started + _START_SECONDS:
+                raise RuntimeError(f"the server did not start:\n{log.read_text()}")
+            time.sleep(0.02)
         yield RunningServer(process, port, log, time.monotonic() - started)
     finally:
         process.terminate()
         process.wait(timeout=_STOP_SECONDS)
 
 
-def _is_worker(process: psutil.Process) -> bool:
+def get(port: int, path: str, token: str | None = None) -> tuple[int, str]:
+    """Status and body of a GET request on a connection of its own."""
+    with contextlib.closing(http.client.HTTPConnection(HOST, port, timeout=10)) as connection:
+        connection.request("GET", path, headers={"Authorization": f"Bearer {token}"} if token else {})
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+
+
+def ready(port: int) -> bool:
+    """Whether a server accepts requests."""
     try:
-        return any("worker" in word for word in process.cmdline())
-    except psutil.Error:  # it is no more
+        return get(port, "/readyz")[0] == http.client.OK
+    except (OSError, http.client.HTTPException):
         return False
 
 
-def _wait_until_ready(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    deadline = time.monotonic() + _START_SECONDS
-    while process.poll() is None and time.monotonic() < deadline:
-        connection = http.client.HTTPConnection(HOST, port, timeout=5)
-        try:
-            connection.request("GET", "/readyz")
-            if connection.getresponse().status == http.client.OK:
-                return
-        except (OSError, http.client.HTTPException):
-            pass
-        finally:
-            connection.close()
-        time.sleep(0.02)
-    raise RuntimeError(f"the server did not start:\n{log.read_text()}")
+def _is_worker(process: psutil.Process) -> bool:
+    try:
+        return any("worker" in word for word in process.cmdline())
+    except psutil.Error:  # the process has ended
+        return False

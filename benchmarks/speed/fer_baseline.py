@@ -1,10 +1,10 @@
-"""The package `fer` in a process of its own, because it needs an older OpenCV than the service has.
+"""The package `fer` in a process of its own, because it needs an older OpenCV than the service.
 
-    python -m benchmarks.speed.fer_baseline haar      # the process; `FerPeer` starts it and talks to it
+    python -m benchmarks.speed.fer_baseline haar      # the child process; `FerBaseline` starts it and talks to it
 
-OpenCV 5 has neither the Haar cascades that `fer` uses by default nor, outside its contributed modules, the class that
-it asks for. `.venv-bench` (fer itself) and `.venv-fer` (what it needs beside the development environment) come first on
-this process's path, and on no other's.
+OpenCV 5 lacks the Haar cascades that `fer` uses by default, and keeps their class in its contributed modules.
+`.venv-bench` (fer itself) and `.venv-fer` (what it needs beside the development environment) come first on the path of
+this process only.
 """
 
 from __future__ import annotations
@@ -14,43 +14,41 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import cv2
 import numpy as np
 
 from benchmarks.scenes import Pixels
 
-Detector = Literal["haar", "mtcnn"]
-
-PATH: Final = (".venv-fer", ".venv-bench")
+PACKAGES: Final = (".venv-fer", ".venv-bench")
 """Directories with packages, in the checkout."""
 
-_AGAIN: Final = "again"
+_REPEAT: Final = "repeat"
 
 
-class FerPeer:
-    """`fer`, ready; a turn costs a line through a pipe each way beside its own time."""
+class FerBaseline:
+    """`fer` with its models loaded; a call costs a line through a pipe each way beside its own time."""
 
-    def __init__(self, root: Path, detector: Detector) -> None:
+    def __init__(self, root: Path, finder: str) -> None:
         """Start the process and wait until the models are loaded.
 
         Args:
-            root: of the checkout.
-            detector: by which `fer` is to find faces.
+            root: Root of the checkout.
+            finder: Face detector of `fer`: `haar` or `mtcnn`.
 
         Raises:
-            RuntimeError: it ended; the message has what it printed last.
+            RuntimeError: The process ended; the message has its last output.
         """
         self._directory = tempfile.TemporaryDirectory()
         self._log = Path(self._directory.name) / "log"
         self._frame = Path(self._directory.name) / "frame.npy"
-        self._shown: Pixels | None = None
+        self._saved: Pixels | None = None
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "benchmarks.speed.fer_baseline", detector],
+                [sys.executable, "-m", "benchmarks.speed.fer_baseline", finder],
                 cwd=root,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(PATH)},
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(PACKAGES)},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -59,12 +57,12 @@ class FerPeer:
         self._read()
 
     def count(self, pixels: Pixels) -> int:
-        """How many faces it finds, and names the emotions of, in RGB pixels, uint8 (height, width, 3)."""
-        if pixels is not self._shown:
+        """The number of faces found and classified in RGB pixels, uint8 (height, width, 3)."""
+        if pixels is not self._saved:
             np.save(self._frame, cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
-            self._shown = pixels
-            self._ask(str(self._frame))
-        return self._ask(_AGAIN)
+            self._saved = pixels
+            self._request(str(self._frame))
+        return self._request(_REPEAT)
 
     def close(self) -> None:
         """End the process."""
@@ -72,9 +70,9 @@ class FerPeer:
         self._process.wait()
         self._directory.cleanup()
 
-    def _ask(self, question: str) -> int:
+    def _request(self, line: str) -> int:
         assert self._process.stdin is not None
-        self._process.stdin.write(question + "\n")
+        self._process.stdin.write(line + "\n")
         self._process.stdin.flush()
         return self._read()
 
@@ -87,20 +85,19 @@ class FerPeer:
 
 
 def main() -> None:
-    """Answer on standard output: 0 when ready, 0 to the file of a frame, its number of faces to `_AGAIN`."""
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
-    sys.stdout = sys.stderr  # whatever the packages print
-    os.environ["KERAS_BACKEND"] = "tensorflow"
+    """Reply on standard output: 0 when ready, 0 to the file of a frame, the frame's number of faces to `_REPEAT`."""
+    replies = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
+    sys.stdout = sys.stderr  # the packages print
     from fer.fer import FER
 
-    peer, frame = FER(mtcnn=sys.argv[1] == "mtcnn"), np.empty((0, 0, 3), np.uint8)
-    print(0, file=answers)
-    for question in sys.stdin:
-        if question.strip() == _AGAIN:
-            print(len(peer.detect_emotions(frame)), file=answers)
+    detector, frame = FER(mtcnn=sys.argv[1] == "mtcnn"), np.empty((0, 0, 3), np.uint8)
+    print(0, file=replies)
+    for line in sys.stdin:
+        if line.strip() == _REPEAT:
+            print(len(detector.detect_emotions(frame)), file=replies)
         else:
-            frame = np.load(question.strip())
-            print(0, file=answers)
+            frame = np.load(line.strip())
+            print(0, file=replies)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""Times of several things beside each other: they take turns, so that a busy machine slows all of them alike.
+"""The benchmarks' timer: several functions take turns, so that other load on the machine slows all of them alike.
 
-Who ran before leaves other data in the caches, and threads that wait for more work. In a turn a runner therefore runs
-twice and the second time counts, as in a stream of frames; those that take so long that it is no matter run once.
+The function that ran before leaves its data in the caches, and threads that wait for more work. Therefore each runs
+twice in a turn and the second run counts, as in a stream of frames; slow ones run once, since for them it matters
+little.
 """
 
 from __future__ import annotations
@@ -13,15 +14,15 @@ from typing import Final
 
 import numpy as np
 
-_FEWEST_TURNS: Final = 3
+_MIN_TURNS: Final = 3
 
 _TWICE_BELOW: Final = 1000.0
-"""Milliseconds of a run from which on the state that it begins in does not matter."""
+"""Milliseconds; a function that takes longer runs once in a turn."""
 
 
 @dataclass(frozen=True)
 class Times:
-    """How long something took, turn by turn, in milliseconds."""
+    """Times of one function, by turn, in milliseconds."""
 
     milliseconds: tuple[float, ...]
 
@@ -32,7 +33,7 @@ class Times:
 
     @property
     def p99(self) -> float:
-        """The 99th percentile, in milliseconds; of fewer than a hundred turns nearly the longest."""
+        """The 99th percentile in milliseconds; nearly the maximum if there are fewer than 100 turns."""
         return float(np.percentile(self.milliseconds, 99))
 
     def as_json(self) -> dict[str, float]:
@@ -45,34 +46,33 @@ class Times:
 
 
 def take_turns(
-    runners: dict[str, Callable[[], object]], *, seconds: float, most: int, fewest: int = _FEWEST_TURNS
+    functions: dict[str, Callable[[], object]], *, max_turns: int, seconds: float = float("inf")
 ) -> dict[str, Times]:
-    """Time each runner; the turns of the slow ones are spread evenly among those of the fast ones.
+    """Time each function; the turns of slow functions are spread evenly among those of fast ones.
 
     Args:
-        runners: what to time, by name.
-        seconds: that the turns of each may take, about; a slow one takes longer where this allows fewer than `fewest`
-            turns.
-        most: turns of a fast one.
-        fewest: turns of a slow one.
+        functions: Functions to time, by name.
+        max_turns: Turns of a fast function.
+        seconds: Approximate time for the turns of one function. Slow functions get fewer turns, but at least three.
     """
     turns, twice = {}, set()
-    for name, run in runners.items():
-        run()  # buffers, threads and, for TensorFlow, the graph for this shape
-        taken_once = _milliseconds(run)
-        if taken_once < _TWICE_BELOW:
+    for name, function in functions.items():
+        function()  # allocates buffers, starts threads and, in TensorFlow, traces the graph for this shape
+        first = milliseconds(function)
+        if first < _TWICE_BELOW:
             twice.add(name)
-        turns[name] = int(np.clip(seconds / (taken_once / 1e3), fewest, most))
+        turns[name] = int(np.clip(seconds / (first / 1e3), min(_MIN_TURNS, max_turns), max_turns))
     schedule = sorted(((turn + 0.5) / count, name) for name, count in turns.items() for turn in range(count))
-    taken: dict[str, list[float]] = {name: [] for name in runners}
+    times: dict[str, list[float]] = {name: [] for name in functions}
     for _, name in schedule:
         if name in twice:
-            runners[name]()
-        taken[name].append(_milliseconds(runners[name]))
-    return {name: Times(tuple(values)) for name, values in taken.items()}
+            functions[name]()
+        times[name].append(milliseconds(functions[name]))
+    return {name: Times(tuple(values)) for name, values in times.items()}
 
 
-def _milliseconds(run: Callable[[], object]) -> float:
+def milliseconds(function: Callable[[], object]) -> float:
+    """Time of one call."""
     started = time.perf_counter()
-    run()
+    function()
     return (time.perf_counter() - started) * 1e3
