@@ -38,9 +38,8 @@ from pipelines import paths
 from pipelines.data.dataset import FER2013_EMOTIONS, PHOTOS_SCHEMA, iterate_images
 from pipelines.data.face_sets import FaceSet
 from pipelines.data.splits import photos_of_split
-from pipelines.evaluate import TEST_TITLES
 from pipelines.evaluation import metrics
-from pipelines.evaluation.metrics import Predictions
+from pipelines.evaluation.predictions import TEST_TITLES, Predictions
 from pipelines.export import to_onnx
 from pipelines.params import Params, PrepareParams
 from pipelines.registry.champion import Champion

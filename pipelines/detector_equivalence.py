@@ -37,12 +37,12 @@ from sklearn.metrics import f1_score
 from pipelines import markdown, paths
 from pipelines.convert_detector import sample_photos
 from pipelines.data.splits import photos_of_split
-from pipelines.evaluate import answer_photos
+from pipelines.evaluation.predictions import predict_photos
 from pipelines.params import Params
 from service import faces, images
 from service.classifier import MoodClassifier
 from service.detector import SETTINGS_FILE, DetectorSettings, Face, FaceDetector
-from service.estimator import MoodEstimator, in_sent_image
+from service.estimator import MoodEstimator
 
 Pixels = NDArray[np.uint8]
 Detect = Callable[[Pixels], list[Face]]
@@ -217,7 +217,7 @@ def detect_as_served(detector: FaceDetector, pixels: Pixels) -> list[Face]:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "JPEG", quality=95)
     frame = images.decode_frame(file.getvalue(), working_side=detector.settings.working_side)
-    return [in_sent_image(face, frame) for face in detector.detect(frame.pixels)]
+    return [frame.in_image(face) for face in detector.detect(frame.pixels)]
 
 
 def compare_moods(bundle: Path, photos: Path) -> dict[str, float | int]:
@@ -233,7 +233,7 @@ def compare_moods(bundle: Path, photos: Path) -> dict[str, float | int]:
     result: dict[str, float | int] = {"photos": len(held_out.rows)}
     for name, settings in {"exact": replace(served, exact=True, working_side=None), "served": served}.items():
         estimator = MoodEstimator(FaceDetector(bundle / "detector", settings), classifier)
-        predictions, coverage = answer_photos(estimator, photos, held_out)
+        predictions, coverage = predict_photos(estimator, photos, held_out)
         f1 = f1_score(predictions.moods, predictions.predicted, average="weighted")
         result |= {f"{name}_weighted_f1": round(float(f1), 4), f"{name}_coverage": round(coverage, 4)}
     return result

@@ -23,10 +23,9 @@ from numpy.typing import NDArray
 
 from pipelines import paths
 from pipelines.data.face_sets import SOURCES, FaceSet
-from pipelines.evaluate import OUTPUT_NAME, open_classifier
 from pipelines.evaluation import metrics
-from pipelines.evaluation.metrics import Predictions
-from pipelines.export import to_bento, to_litert, to_onnx
+from pipelines.evaluation.predictions import Predictions
+from pipelines.export import parity, to_bento, to_litert, to_onnx
 from pipelines.export.serving_model import serving_model
 from pipelines.export.to_litert import LiteRTClassifier
 from pipelines.model_card import render
@@ -63,7 +62,7 @@ def load_champion(record: ChampionRecord) -> keras.Model:
 def write_classifier(model: keras.Model, record: ChampionRecord, directory: Path) -> None:
     """Write graph and metadata, as `service.classifier` reads them; `model` as it is served."""
     spec = record.input
-    to_onnx.export(model, (None, spec.size, spec.size, 1), directory / GRAPH_FILE, [OUTPUT_NAME])
+    to_onnx.export(model, (None, spec.size, spec.size, 1), directory / GRAPH_FILE, [to_onnx.OUTPUT_NAME])
     metadata = ClassifierMetadata(
         name=record.architecture, version=record.version, moods=MOODS, input=spec, temperature=record.temperature
     )
@@ -98,7 +97,7 @@ def check(model: keras.Model, directory: Path, champion: Champion, faces: NDArra
         RuntimeError: a probability differs by more than `evaluate.max_parity_difference`.
     """
     classifier, record, limit = MoodClassifier(directory), champion.record, Params.read().evaluate.max_parity_difference
-    evaluated = open_classifier(
+    evaluated = parity.open_classifier(
         champion.candidate.model / GRAPH_FILE, record.architecture, record.input, record.temperature
     )
     converted = classifier.predict(faces)

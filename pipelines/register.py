@@ -22,10 +22,11 @@ from mlflow.entities.model_registry import ModelVersion
 from rich.console import Console
 from rich.table import Column, Table
 
-from pipelines import evaluate, paths
+from pipelines import paths
 from pipelines.data.face_sets import FaceSet
-from pipelines.evaluation.predictions import ValidationAnswers
-from pipelines.evaluation.slices import SLICES
+from pipelines.evaluation.corruptions import CORRUPTIONS
+from pipelines.evaluation.predictions import ValidationPredictions
+from pipelines.export import parity
 from pipelines.params import GateParams, Params
 from pipelines.registry import decision_report, gate, mlflow_store, runs, tracking
 from pipelines.registry.candidates import VALIDATION_FILE, Candidate, sha256
@@ -156,7 +157,7 @@ def judge(candidates: Sequence[Candidate], champion: Champion | None, params: Ga
     # The champion may be among the candidates, with figures of today.
     own = next((one for one in candidates if one.digest == champion.record.digest), champion.candidate)
     reigning, challenger = contender(own, params), gate.best_inside(list(contenders.values()), params)
-    answers: dict[str, ValidationAnswers] = {}
+    answers: dict[str, ValidationPredictions] = {}
     if challenger is not None and challenger.digest != reigning.digest:
         answers = comparable_answers(next(one for one in candidates if one.digest == challenger.digest), own)
         reigning = replace(reigning, score=gate.score(answers[reigning.digest], params))
@@ -168,7 +169,7 @@ def contender(candidate: Candidate, params: GateParams) -> Contender:
     return gate.contender(candidate.architecture, candidate.digest, candidate.metrics, params)
 
 
-def comparable_answers(challenger: Candidate, champion: Candidate) -> dict[str, ValidationAnswers]:
+def comparable_answers(challenger: Candidate, champion: Candidate) -> dict[str, ValidationPredictions]:
     """Both models' answers to the same images, by digest.
 
     Those that `evaluate` recorded, where they are to the same validation faces and slices. Else, because the data have
@@ -184,7 +185,7 @@ def comparable_answers(challenger: Candidate, champion: Candidate) -> dict[str, 
     same_faces = challenger.validation_faces == champion.validation_faces
     if (
         same_faces
-        and len({frozenset(answers.slices) for answers in found.values()}) == 1
+        and len({frozenset(answers.corrupted) for answers in found.values()}) == 1
         and len(found) == len(recorded)
     ):
         return found
@@ -193,26 +194,28 @@ def comparable_answers(challenger: Candidate, champion: Candidate) -> dict[str, 
     today = sha256(VALIDATION_FACES)
     return {
         one.digest: found[one.digest]
-        if one.validation_faces == today and one.digest in found and set(found[one.digest].slices) == set(SLICES)
+        if one.validation_faces == today
+        and one.digest in found
+        and set(found[one.digest].corrupted) == set(CORRUPTIONS)
         else measure_answers(one)
         for one in models
     }
 
 
-def recorded_answers(candidate: Candidate) -> ValidationAnswers | None:
+def recorded_answers(candidate: Candidate) -> ValidationPredictions | None:
     """The answers that `evaluate` wrote; None for a model that was measured before it did."""
     path = candidate.evaluation / VALIDATION_FILE
-    return ValidationAnswers.load(path) if path.exists() else None
+    return ValidationPredictions.load(path) if path.exists() else None
 
 
-def measure_answers(candidate: Candidate) -> ValidationAnswers:
+def measure_answers(candidate: Candidate) -> ValidationPredictions:
     """A model's answers to today's validation faces, which may have been cut for another input size."""
     validation = FaceSet.load(VALIDATION_FACES)
-    classifier = evaluate.open_classifier(
+    classifier = parity.open_classifier(
         candidate.model / GRAPH_FILE, candidate.architecture, candidate.input, candidate.metrics["temperature"]
     )
     pixels = np.stack([faces.resize(face, candidate.input.size) for face in validation.pixels])
-    return evaluate.answer_validation(classifier, replace(validation, pixels=pixels), Params.read().evaluate.seed)
+    return ValidationPredictions.measure(classifier, replace(validation, pixels=pixels), Params.read().evaluate.seed)
 
 
 def record_challenger(candidate: Candidate, challenger: Contender, decision: Decision) -> None:

@@ -10,11 +10,11 @@ import pytest
 from sklearn.metrics import f1_score
 
 from pipelines.data.face_sets import FaceSet
-from pipelines.evaluate import predict_tests
 from pipelines.evaluation import metrics
+from pipelines.evaluation.predictions import predict_tests
 from pipelines.export import to_litert
 from pipelines.export.to_litert import LiteRTClassifier
-from pipelines.params import read_evaluate, read_input, read_prepare
+from pipelines.params import Params
 from pipelines.prepare import load_fer2013
 from pipelines.registry.champion import Champion
 from service.classifier import METADATA_FILE, MoodClassifier
@@ -45,16 +45,16 @@ def test_the_champion_is_good_enough_to_be_released_and_small_enough_for_a_phone
 def test_recomputing_the_test_metrics_from_the_bundle_gives_the_committed_figures(
     champion: Champion, photos: Path
 ) -> None:
-    faces, splits = load_fer2013(photos.with_name("fer2013.parquet"), read_prepare(), read_input())
+    faces, splits = load_fer2013(photos.with_name("fer2013.parquet"), Params.read().prepare, Params.read().input)
     estimator = MoodEstimator.load(BUNDLE)
-    tests, coverage = predict_tests(estimator, faces.select(splits == "test"), photos, read_prepare())
+    tests, coverage = predict_tests(estimator, faces.select(splits == "test"), photos, Params.read().prepare)
 
     committed = champion.record.metrics["test"]
     assert (
         len(tests["ferplus"]) == len(tests["original"]) == 3572
     )  # FER2013's official test split, less one image without a vote
     for name, predictions in tests.items():
-        summary = metrics.summarise(predictions, read_evaluate().calibration_bins)
+        summary = metrics.summarise(predictions, Params.read().evaluate.calibration_bins)
         # Another processor may round a probability, and so a face on the brink, otherwise: one in a thousand.
         assert summary == pytest.approx({key: committed[name][key] for key in summary}, abs=1e-3), name
     assert coverage == pytest.approx(committed["photos"]["coverage"], abs=1e-3)
@@ -63,7 +63,7 @@ def test_recomputing_the_test_metrics_from_the_bundle_gives_the_committed_figure
 @pytest.fixture(scope="module")
 def fer2013_test(photos: Path) -> FaceSet:
     """FER2013's test faces, cut anew."""
-    faces, splits = load_fer2013(photos.with_name("fer2013.parquet"), read_prepare(), read_input())
+    faces, splits = load_fer2013(photos.with_name("fer2013.parquet"), Params.read().prepare, Params.read().input)
     return faces.select(splits == "test")
 
 

@@ -1,12 +1,8 @@
-"""What predictions are worth: figures, calibration and confusion, from labels and probabilities alone.
-
-Pure arithmetic; which images are scored, and by which model, is for `pipelines.evaluate` to say.
-"""
+"""Classification metrics, calibration and confusion matrices."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -21,50 +17,25 @@ from sklearn.metrics import (
     recall_score,
 )
 
-from pipelines.evaluation.bootstrap import FIGURES, f1_of, recall_of
+from pipelines.evaluation.bootstrap import METRICS, f1_of, percentiles, recall_of, resample
+from pipelines.evaluation.predictions import Predictions
 from service.classifier import calibrate
 from service.moods import MOODS
 
 INTERVAL_LEVEL: Final = 0.95
-"""Of the intervals of figures, two-sided."""
+"""Confidence level of the metrics' two-sided intervals."""
 
 _WITH_INTERVAL = ("weighted_f1", "accuracy", "macro_recall")
 _MOOD_CODES = list(range(len(MOODS)))
 _TEMPERATURE_RANGE = (0.05, 20.0)
 
 
-@dataclass(frozen=True)
-class Predictions:
-    """What n images show, and what a model says of them.
-
-    Attributes:
-        moods: int8 (n,), index of the true mood in `MOODS`.
-        probabilities: float64 (n, 4), rows summing to 1.
-    """
-
-    moods: NDArray[np.int8]
-    probabilities: NDArray[np.float64]
-
-    def __len__(self) -> int:
-        return len(self.moods)
-
-    @property
-    def predicted(self) -> NDArray[np.intp]:
-        """(n,), index of the mood with the highest probability, the first among equals."""
-        return self.probabilities.argmax(axis=1)
-
-    @property
-    def confidences(self) -> NDArray[np.float64]:
-        """(n,), probability of the predicted mood."""
-        return self.probabilities.max(axis=1)
-
-
 def summarise(predictions: Predictions, bins: int) -> dict[str, float]:
-    """The headline figures of one test.
+    """The main metrics of one test.
 
     Args:
-        predictions: of at least one image.
-        bins: of the expected calibration error.
+        predictions: Predictions for at least one image.
+        bins: Bins of the expected calibration error.
     """
     truth, predicted = predictions.moods, predictions.predicted
     return {
@@ -78,7 +49,7 @@ def summarise(predictions: Predictions, bins: int) -> dict[str, float]:
 
 
 def _weighted_f1(predictions: Predictions) -> float:
-    """Mean F1 of the moods, weighted by how many images show them."""
+    """Mean F1 of the moods, weighted by their numbers of images."""
     return float(
         f1_score(predictions.moods, predictions.predicted, labels=_MOOD_CODES, average="weighted", zero_division=0)
     )
@@ -92,7 +63,7 @@ def _macro_recall(predictions: Predictions) -> float:
 
 
 def by_mood(predictions: Predictions) -> pd.DataFrame:
-    """Precision, recall, F1 and support, one row a mood; zero where a mood is never predicted or never shown."""
+    """Precision, recall, F1 and support, one row per mood; zero for a mood that is never predicted or has no image."""
     precision, recall, f1, support = precision_recall_fscore_support(
         predictions.moods, predictions.predicted, labels=_MOOD_CODES, zero_division=0
     )
@@ -100,71 +71,53 @@ def by_mood(predictions: Predictions) -> pd.DataFrame:
 
 
 def resampled_confusions(predictions: Predictions, resamples: int, seed: int) -> NDArray[np.int64]:
-    """Confusion matrices of a bootstrap: as many images as there are, drawn with replacement, several times.
-
-    Images with the same true and predicted mood are alike to every figure of a confusion matrix, and the numbers of
-    these 16 kinds in a draw follow a multinomial distribution: no image needs to be drawn.
-
-    Args:
-        predictions: of at least one image.
-        resamples: number of draws.
-        seed: of the draws.
-
-    Returns:
-        int64 (resamples, 4, 4), by true and by predicted mood.
-    """
+    """Confusion matrices of a bootstrap, int64 (resamples, 4, 4), by true and by predicted mood."""
     matrix = confusion_matrix(predictions.moods, predictions.predicted, labels=_MOOD_CODES)
-    shares = matrix.ravel() / len(predictions)
-    return np.random.default_rng(seed).multinomial(len(predictions), shares, resamples).reshape(-1, *matrix.shape)
+    return resample(matrix, resamples, np.random.default_rng(seed))
 
 
 def bootstrap_intervals(predictions: Predictions, resamples: int, seed: int) -> dict[str, dict[str, float]]:
-    """Percentile intervals of headline figures: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993,
+    """Percentile intervals of some metrics: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993,
     chapter 13.
 
     Args:
-        predictions: of at least one image.
-        resamples: number of draws.
-        seed: of the draws.
+        predictions: Predictions for at least one image.
+        resamples: Number of draws.
+        seed: Seed of the draws.
 
     Returns:
         `low` and `high` of `weighted_f1_interval`, `accuracy_interval` and `macro_recall_interval`.
     """
     confusions = resampled_confusions(predictions, resamples, seed)
-    intervals = {name: _percentiles(FIGURES[name](confusions)) for name in _WITH_INTERVAL}
+    intervals = {name: percentiles(METRICS[name](confusions), INTERVAL_LEVEL) for name in _WITH_INTERVAL}
     return {f"{name}_interval": {"low": low, "high": high} for name, (low, high) in intervals.items()}
 
 
 def bootstrap_intervals_by_mood(predictions: Predictions, resamples: int, seed: int) -> pd.DataFrame:
-    """The intervals of each mood's recall and F1, from the same draws as `bootstrap_intervals`.
+    """Intervals of each mood's recall and F1, from the same draws as `bootstrap_intervals`.
 
     Returns:
-        One row a mood: `mood`, `recall_low`, `recall_high`, `f1_low`, `f1_high`.
+        One row per mood: `mood`, `recall_low`, `recall_high`, `f1_low`, `f1_high`.
     """
     confusions = resampled_confusions(predictions, resamples, seed)
     rows = [
-        (*_percentiles(recall_of(code)(confusions)), *_percentiles(f1_of(code)(confusions))) for code in _MOOD_CODES
+        [end for metric in (recall_of(code), f1_of(code)) for end in percentiles(metric(confusions), INTERVAL_LEVEL)]
+        for code in _MOOD_CODES
     ]
     table = pd.DataFrame(rows, columns=["recall_low", "recall_high", "f1_low", "f1_high"])
     return table.assign(mood=MOODS)
 
 
-def _percentiles(values: NDArray[np.float64]) -> tuple[float, float]:
-    """The ends of the interval of `INTERVAL_LEVEL` that has equal tails."""
-    tail = (1 - INTERVAL_LEVEL) / 2
-    low, high = np.quantile(values, [tail, 1 - tail])
-    return float(low), float(high)
-
-
-def slice_losses(clean: Predictions, sliced: Mapping[str, Predictions]) -> pd.DataFrame:
-    """What each slice costs.
+def corruption_losses(clean: Predictions, corrupted: Mapping[str, Predictions]) -> pd.DataFrame:
+    """The effect of each corruption.
 
     Args:
-        clean: for the faces as they are.
-        sliced: for the same faces in each slice, by its name.
+        clean: Predictions for faces as they are.
+        corrupted: Predictions for the same faces under each corruption, by its name.
 
     Returns:
-        One row a slice: `slice`, `weighted_f1`, `loss` (of weighted F1, to the clean faces), `macro_recall`.
+        One row per corruption: `slice` (its name), `weighted_f1`, `loss` (of weighted F1 against the clean faces),
+        `macro_recall`.
     """
     before = _weighted_f1(clean)
     rows = [
@@ -174,7 +127,7 @@ def slice_losses(clean: Predictions, sliced: Mapping[str, Predictions]) -> pd.Da
             "loss": before - _weighted_f1(one),
             "macro_recall": _macro_recall(one),
         }
-        for name, one in sliced.items()
+        for name, one in corrupted.items()
     ]
     return pd.DataFrame(rows)
 
@@ -183,11 +136,11 @@ def reliability(predictions: Predictions, bins: int) -> pd.DataFrame:
     """The reliability diagram: confidence against accuracy in bins of equal width.
 
     Args:
-        predictions: of at least one image.
-        bins: number of them over (0, 1], each open on its left.
+        predictions: Predictions for at least one image.
+        bins: Number of bins over (0, 1], each open on its left.
 
     Returns:
-        One row a bin that holds an image: `confidence` (mean), `accuracy`, `count`.
+        One row per bin that holds an image: `confidence` (mean), `accuracy`, `count`.
     """
     bin_of = np.clip(np.ceil(predictions.confidences * bins).astype(int) - 1, 0, bins - 1)
     table = pd.DataFrame(
@@ -207,7 +160,7 @@ def expected_calibration_error(predictions: Predictions, bins: int) -> float:
 
 
 def confusion_rows(predictions: Predictions) -> pd.DataFrame:
-    """True and predicted mood by name, one row an image: what the `confusion` template of `dvc plots` takes."""
+    """True and predicted mood by name, one row per image, as the template `confusion` of `dvc plots` takes them."""
     names = np.array(MOODS)
     return pd.DataFrame({"actual": names[predictions.moods], "predicted": names[predictions.predicted]})
 
@@ -218,14 +171,14 @@ def cross_entropy(probabilities: NDArray[np.floating[Any]], labels: NDArray[np.f
 
 
 def fit_temperature(probabilities: NDArray[np.floating[Any]], labels: NDArray[np.floating[Any]]) -> float:
-    """The temperature with the least cross-entropy (Guo et al., section 4.2); it changes no prediction.
+    """The temperature with the least cross-entropy (Guo et al., section 4.2). It does not change any predicted mood.
 
     Args:
-        probabilities: (n, 4), of an uncalibrated model on images that it was not trained on.
+        probabilities: (n, 4), from an uncalibrated model on images that it was not trained on.
         labels: (n, 4), hard or soft, rows summing to 1.
     """
     low, high = np.log(_TEMPERATURE_RANGE)
-    # Searched by its logarithm: halving and doubling a temperature are changes of equal size.
+    # The search runs over the logarithm because halving and doubling a temperature are changes of equal size.
     found = minimize_scalar(
         lambda log_temperature: cross_entropy(calibrate(probabilities, float(np.exp(log_temperature))), labels),
         bounds=(low, high),
@@ -234,13 +187,13 @@ def fit_temperature(probabilities: NDArray[np.floating[Any]], labels: NDArray[np
     return float(np.exp(found.x))
 
 
-def rounded(figures: dict[str, Any], digits: int = 5) -> dict[str, Any]:
-    """Nested figures with floats cut to some significant digits, so that a diff of two versions can be read."""
+def rounded(values: dict[str, Any], digits: int = 5) -> dict[str, Any]:
+    """Nested values with floats rounded to some significant digits, so that a diff of two versions is readable."""
     return {
         key: rounded(value, digits)
         if isinstance(value, dict)
         else float(f"{value:.{digits}g}")
         if isinstance(value, float)
         else value
-        for key, value in figures.items()
+        for key, value in values.items()
     }

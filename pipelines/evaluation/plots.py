@@ -1,4 +1,4 @@
-"""Pictures of an evaluation. They show figures and nobody's face, so that they can be kept in git."""
+"""Plots of an evaluation. They show metrics and nobody's face, so that git may keep them."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sklearn.metrics import ConfusionMatrixDisplay
 
-from pipelines.evaluation.metrics import Predictions, expected_calibration_error, reliability
-from pipelines.evaluation.slices import SLICES
+from pipelines.evaluation.corruptions import CORRUPTIONS
+from pipelines.evaluation.metrics import expected_calibration_error, reliability
+from pipelines.evaluation.predictions import Predictions
 from service.moods import MOODS
 
 _PANEL_INCHES = 4.2
 
 
 def confusion_matrices(title: str, tests: Mapping[str, Predictions]) -> Figure:
-    """A confusion matrix for each test, side by side: shares of each true mood, so that rows sum to 1."""
+    """Confusion matrices of the tests, side by side; each row holds shares of a true mood and sums to 1."""
     figure = _panels(title, len(tests))
     for axes, (name, predictions) in zip(figure.axes, tests.items(), strict=True):
         ConfusionMatrixDisplay.from_predictions(
@@ -40,10 +41,10 @@ def confusion_matrices(title: str, tests: Mapping[str, Predictions]) -> Figure:
 
 
 def reliability_diagrams(title: str, tests: Mapping[str, Predictions], bins: int) -> Figure:
-    """Accuracy against confidence for each test, side by side; below each, how many images have which confidence.
+    """Accuracy by confidence for each test, side by side, with the share of the images in each bin as bars.
 
-    A bin's accuracy has its 95 % interval after Wilson, "Probable Inference, the Law of Succession, and Statistical
-    Inference", JASA 1927: bins of little confidence hold few images, and their points stray.
+    The accuracy of a bin has a 95 % interval after Wilson, "Probable Inference, the Law of Succession, and Statistical
+    Inference", JASA 1927, because bins of low confidence hold few images.
     """
     figure = _panels(title, len(tests), extra=0.4)
     for axes, (name, predictions) in zip(figure.axes, tests.items(), strict=True):
@@ -74,13 +75,13 @@ def reliability_diagrams(title: str, tests: Mapping[str, Predictions], bins: int
     return figure
 
 
-def slice_losses(title: str, table: pd.DataFrame, clean: Mapping[str, float]) -> Figure:
-    """What each slice costs: weighted F1 on it, with a line to that on clean faces; the costliest slice on top.
+def corruption_losses(title: str, table: pd.DataFrame, clean: Mapping[str, float]) -> Figure:
+    """Weighted F1 under each corruption, joined by a line to that on clean faces; the largest loss on top.
 
     Args:
-        title: of the picture.
-        table: `metrics.slice_losses` of each split, with a column `split`; the last split is drawn boldest.
-        clean: weighted F1 on the clean faces of each split.
+        title: Title of the plot.
+        table: `metrics.corruption_losses` of each split, with a column `split`; the last split is drawn boldest.
+        clean: Weighted F1 on the clean faces of each split.
     """
     *others, last = clean
     bold = table[table["split"] == last].sort_values("loss", ignore_index=True)
@@ -89,7 +90,7 @@ def slice_losses(title: str, table: pd.DataFrame, clean: Mapping[str, float]) ->
     axes = figure.subplots()
     axes.axvline(clean[last], color="black", linewidth=1, label=f"{last}, clean: {clean[last]:.3f}")
     axes.hlines(list(place.values()), bold["weighted_f1"], clean[last], color="tab:blue", linewidth=5, alpha=0.3)
-    axes.plot(bold["weighted_f1"], list(place.values()), "o", color="tab:blue", label=last)
+    axes.plot(bold["weighted_f1"], list(place.values()), "o", color="tab:blue", label=f"{last}, corrupted")
     for split in others:
         rows = table[table["split"] == split]
         axes.plot(
@@ -99,10 +100,11 @@ def slice_losses(title: str, table: pd.DataFrame, clean: Mapping[str, float]) ->
             markersize=5,
             markerfacecolor="none",
             color="tab:orange",
-            label=f"{split} (clean: {clean[split]:.3f})",
+            label=f"{split}, corrupted (clean: {clean[split]:.3f})",
         )
     labels = [
-        f"{SLICES[row.slice].title}\n{row.weighted_f1:.3f}, {-100 * row.loss:+.1f} points" for row in bold.itertuples()
+        f"{CORRUPTIONS[row.slice].title}\n{row.weighted_f1:.3f}, {-100 * row.loss:+.1f} points"
+        for row in bold.itertuples()
     ]
     axes.set_yticks(list(place.values()), labels)
     axes.set(title=title, xlabel="weighted F1")
@@ -113,7 +115,7 @@ def slice_losses(title: str, table: pd.DataFrame, clean: Mapping[str, float]) ->
 
 
 def _wilson(shares: NDArray[np.float64], counts: NDArray[np.integer[Any]]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """The 95 % intervals of shares of so many images: two arrays of the shape of the given ones."""
+    """Lower and upper ends of the 95 % intervals of shares of `counts` images; all arrays have the same shape."""
     z = 1.96
     centre = (shares + z**2 / (2 * counts)) / (1 + z**2 / counts)
     reach = z / (1 + z**2 / counts) * np.sqrt(shares * (1 - shares) / counts + z**2 / (4 * counts**2))
@@ -121,12 +123,12 @@ def _wilson(shares: NDArray[np.float64], counts: NDArray[np.integer[Any]]) -> tu
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a PNG, without the version of matplotlib in it, so that an update of that changes no file by its name."""
+    """Write a PNG without matplotlib's version in it, so that an update of matplotlib alone leaves the file as it is."""
     figure.savefig(path, dpi=100, metadata={"Software": None})
 
 
 def _panels(title: str, count: int, extra: float = 0.0) -> Figure:
-    """A figure with a row of square axes, and some inches of room below them."""
+    """A figure with a row of square axes; `extra` inches below them are left free."""
     figure = Figure(figsize=(_PANEL_INCHES * count, _PANEL_INCHES + 0.6 + extra), layout="constrained")
     figure.subplots(1, count)
     figure.suptitle(title)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 import keras
 import onnx
 
-INPUT_NAME = "image"
+INPUT_NAME: Final = "image"
+OUTPUT_NAME: Final = "probabilities"
+"""Name of the output of a mood classifier's graph."""
 
 
 def export(model: keras.Model, input_shape: Sequence[int | None], path: Path, output_names: Sequence[str]) -> None:

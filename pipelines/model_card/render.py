@@ -19,9 +19,8 @@ import pandas as pd
 
 from pipelines import markdown, paths
 from pipelines.evaluation import plots
-from pipelines.evaluation.metrics import Predictions
-from pipelines.evaluation.predictions import ValidationAnswers
-from pipelines.evaluation.slices import SLICES
+from pipelines.evaluation.corruptions import CORRUPTIONS
+from pipelines.evaluation.predictions import Predictions, ValidationPredictions
 from pipelines.model_card import architecture_picture
 from pipelines.params import Params
 from pipelines.registry import decision_report
@@ -36,7 +35,7 @@ from pipelines.registry.candidates import (
     VALIDATION_FILE,
 )
 from pipelines.registry.champion import Champion
-from pipelines.train import MODEL_FILE
+from pipelines.registry.candidates import MODEL_FILE
 from service.moods import MOODS
 
 ARCHITECTURE_PICTURE: Final = "architecture.png"
@@ -280,7 +279,7 @@ def _slices(path: Path, clean: float) -> str:
     validation = table[table["split"] == "validation"].set_index("slice")["weighted_f1"]
     rows = [
         (
-            SLICES[row.slice].title if row.slice in SLICES else row.slice,
+            CORRUPTIONS[row.slice].title if row.slice in CORRUPTIONS else row.slice,
             row.weighted_f1,
             f"{100 * row.loss:.1f} points",
             row.macro_recall,
@@ -334,14 +333,14 @@ The most frequent errors:
 ![Confusion matrices of the tests]({CONFUSION_PICTURE})
 """
     answers = evaluation / VALIDATION_FILE
-    return f"{text}\n{_confidence(ValidationAnswers.load(answers))}" if answers.exists() else text
+    return f"{text}\n{_confidence(ValidationPredictions.load(answers))}" if answers.exists() else text
 
 
-def _confidence(answers: ValidationAnswers) -> str:
+def _confidence(answers: ValidationPredictions) -> str:
     """How often it is wrong by how sure it is, on validation, whose answers are kept one by one."""
     sources = {
-        "FER2013": Predictions(answers.moods, answers.probabilities.astype(np.float64)),
-        "photos": Predictions(answers.photo_moods, answers.photo_probabilities.astype(np.float64)),
+        "FER2013": answers.ferplus,
+        "photos": answers.photos,
     }
     rows = [
         row for name, predictions in sources.items() if len(predictions) for row in _confidence_rows(name, predictions)

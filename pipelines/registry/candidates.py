@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from pipelines import paths
-from pipelines.train import HISTORY_FILE, MODEL_FILE, SUMMARY_FILE
 from service.classifier import GRAPH_FILE, InputSpec
 
+MODEL_FILE: Final = "model.keras"
+HISTORY_FILE: Final = "history.csv"
+SUMMARY_FILE: Final = "training.json"
 MODEL_FILES: Final = (MODEL_FILE, GRAPH_FILE, HISTORY_FILE, SUMMARY_FILE)
 """The files of a model: what `train` writes, and the graph that `evaluate` makes of it."""
 
@@ -22,7 +24,7 @@ CONFUSION_FILE: Final = "confusion.csv"
 RELIABILITY_FILE: Final = "reliability.csv"
 SLICES_FILE: Final = "slices.csv"
 VALIDATION_FILE: Final = "validation.npz"
-"""A `pipelines.evaluation.predictions.ValidationAnswers`."""
+"""A `pipelines.evaluation.predictions.ValidationPredictions`."""
 CONFUSION_PICTURE: Final = "confusion.png"
 RELIABILITY_PICTURE: Final = "reliability.png"
 SLICES_PICTURE: Final = "slices.png"

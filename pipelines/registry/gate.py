@@ -28,8 +28,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pipelines.evaluation import bootstrap
-from pipelines.evaluation.bootstrap import FIGURES, Codes, Counts, Figure, f1_of, joint_counts, weighted_f1
-from pipelines.evaluation.predictions import ValidationAnswers
+from pipelines.evaluation.bootstrap import METRICS, Counts, Metric, f1_of, joint_counts, weighted_f1
+from pipelines.evaluation.predictions import Predictions, ValidationPredictions
 from pipelines.params import GateParams
 from service.moods import MOODS
 
@@ -149,15 +149,19 @@ def contender(name: str, digest: str, metrics: Mapping[str, Any], params: GatePa
     )
 
 
-def score(answers: ValidationAnswers, params: GateParams) -> float:
+def score(answers: ValidationPredictions, params: GateParams) -> float:
     """The figure that decides, out of a model's answers; as `evaluate` has it in its metrics."""
-    answered = answers.probabilities.argmax(axis=1)
-    first, _ = bootstrap.figures(joint_counts(answers.moods, answered, answered), FIGURES[_metric(params)])
+    first, _ = bootstrap.metric_of_both(_joint(answers.ferplus, answers.ferplus), METRICS[_metric(params)])
     return float(f"{float(first):.5g}")
 
 
+def _joint(champion: Predictions, challenger: Predictions) -> Counts:
+    """Numbers of images by true mood, the champion's and the challenger's prediction; see `joint_counts`."""
+    return joint_counts(challenger.moods, champion.predicted, challenger.predicted)
+
+
 def _metric(params: GateParams) -> str:
-    """Name in `FIGURES` of the figure that decides."""
+    """Name in `METRICS` of the figure that decides."""
     return params.metric.removeprefix("validation.ferplus.")
 
 
@@ -181,7 +185,7 @@ def decide(
     candidates: Sequence[Contender],
     champion: Contender | None,
     params: GateParams,
-    answers: Mapping[str, ValidationAnswers],
+    answers: Mapping[str, ValidationPredictions],
 ) -> Decision:
     """Whether the best candidate inside the bounds takes the champion's place.
 
@@ -242,13 +246,13 @@ class _Part(NamedTuple):
 
     subject: str
     figure: str
-    measure: Figure
+    measure: Metric
     joint: Counts
     images: int
     margin: float
 
 
-def compare(challenger: ValidationAnswers, champion: ValidationAnswers, params: GateParams) -> Evidence:
+def compare(challenger: ValidationPredictions, champion: ValidationPredictions, params: GateParams) -> Evidence:
     """The evidence between two models.
 
     Args:
@@ -260,13 +264,11 @@ def compare(challenger: ValidationAnswers, champion: ValidationAnswers, params: 
         ValueError: the answers are to other images or slices.
     """
     _require_same_images(challenger, champion)
-    faces = joint_counts(
-        challenger.moods, champion.probabilities.argmax(axis=1), challenger.probabilities.argmax(axis=1)
-    )
+    faces = _joint(champion.ferplus, challenger.ferplus)
     metric = _metric(params)
     random = np.random.default_rng(params.seed)
 
-    overall = _Part("validation", metric, FIGURES[metric], faces, int(faces.sum()), params.min_improvement)
+    overall = _Part("validation", metric, METRICS[metric], faces, int(faces.sum()), params.min_improvement)
     parts = [
         *_moods("mood", "f1", f1_of, faces, params.max_mood_loss),
         *_slices(challenger, champion, params),
@@ -282,7 +284,7 @@ def compare(challenger: ValidationAnswers, champion: ValidationAnswers, params: 
 
 def _difference(part: _Part, params: GateParams, random: np.random.Generator, *, must_be_better: bool) -> Difference:
     """Measure a part; `random` is the source of the resamples."""
-    champion, challenger = (float(value) for value in bootstrap.figures(part.joint, part.measure))
+    champion, challenger = (float(value) for value in bootstrap.metric_of_both(part.joint, part.measure))
     low, high = bootstrap.interval(part.joint, part.measure, params.confidence, params.resamples, random)
     gained = challenger - champion
     holds = low > part.margin if must_be_better else gained >= -part.margin or high >= 0
@@ -300,19 +302,19 @@ def _difference(part: _Part, params: GateParams, random: np.random.Generator, *,
     )
 
 
-def _require_same_images(challenger: ValidationAnswers, champion: ValidationAnswers) -> None:
+def _require_same_images(challenger: ValidationPredictions, champion: ValidationPredictions) -> None:
     """Raise a ValueError where two models did not answer the same images."""
     same = (
-        np.array_equal(challenger.moods, champion.moods)
-        and np.array_equal(challenger.photo_moods, champion.photo_moods)
-        and set(challenger.slices) == set(champion.slices)
+        np.array_equal(challenger.ferplus.moods, champion.ferplus.moods)
+        and np.array_equal(challenger.photos.moods, champion.photos.moods)
+        and set(challenger.corrupted) == set(champion.corrupted)
     )
     if not same:
         raise ValueError("challenger and champion did not answer the same validation images: measure one of them again")
 
 
 def _moods(
-    prefix: str, name: str, figure_of: Callable[[int], Figure], joint: Counts, margin: float, least: int = 0
+    prefix: str, name: str, figure_of: Callable[[int], Metric], joint: Counts, margin: float, least: int = 0
 ) -> list[_Part]:
     """A part for each mood that enough images show."""
     shown = joint.sum(axis=(1, 2))
@@ -323,15 +325,11 @@ def _moods(
     ]
 
 
-def _slices(challenger: ValidationAnswers, champion: ValidationAnswers, params: GateParams) -> list[_Part]:
+def _slices(challenger: ValidationPredictions, champion: ValidationPredictions, params: GateParams) -> list[_Part]:
     """A part for each slice."""
-
-    def answered(answers: ValidationAnswers, name: str) -> Codes:
-        return answers.slice_moods[answers.slices.index(name)]
-
     joints = {
-        name: joint_counts(challenger.moods, answered(champion, name), answered(challenger, name))
-        for name in challenger.slices
+        name: joint_counts(challenger.ferplus.moods, champion.corrupted[name], predicted)
+        for name, predicted in challenger.corrupted.items()
     }
     return [
         _Part(f"slice {name}", "weighted_f1", weighted_f1, joint, int(joint.sum()), params.max_slice_loss)
@@ -339,16 +337,12 @@ def _slices(challenger: ValidationAnswers, champion: ValidationAnswers, params: 
     ]
 
 
-def _photos(challenger: ValidationAnswers, champion: ValidationAnswers, params: GateParams) -> list[_Part]:
+def _photos(challenger: ValidationPredictions, champion: ValidationPredictions, params: GateParams) -> list[_Part]:
     """A part for the photos, and one for each of their moods that has enough; none where there are no photos."""
-    count = len(challenger.photo_moods)
+    count = len(challenger.photos)
     if not count:
         return []
-    joint = joint_counts(
-        challenger.photo_moods,
-        champion.photo_probabilities.argmax(axis=1),
-        challenger.photo_probabilities.argmax(axis=1),
-    )
+    joint = _joint(champion.photos, challenger.photos)
     return [
         _Part("photos", "weighted_f1", weighted_f1, joint, count, params.max_slice_loss),
         *_moods("photos: mood", "f1", f1_of, joint, params.max_mood_loss, params.min_mood_photos),

@@ -1,7 +1,7 @@
-"""What light, lens, compression, detector and accessories do to a face, each on one grey crop.
+"""Corruptions of a grey face: what light, lens, compression, detector and accessories do to it.
 
-Deterministic but for noise: a caller draws the strengths. `pipelines.training.augmentation` draws them at random for training,
-`pipelines.evaluation.slices` fixes them for measuring. Faces are uint8 (size, size), as all of them return.
+Deterministic except for noise: the caller chooses the strengths. `pipelines.training.augmentation` draws them at
+random, `pipelines.evaluation.corruptions` fixes them for measuring. Faces are uint8 (size, size), in and out.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 Face = NDArray[np.uint8]
 
 EYES = (0.22, 0.45)
-"""Rows of an upright face that dark glasses hide, as shares of the side; seen on the mean training face."""
+"""Rows of an upright face that dark glasses hide, as shares of the side; measured on the mean training face."""
 MOUTH = (0.6, 1.0)
 """Rows that a mask over nose tip, mouth and chin hides."""
 
@@ -37,13 +37,13 @@ def motion_blur(face: Face, length: float, degrees: float) -> Face:
     kernel[radius] = 1
     turn = cv2.getRotationMatrix2D((radius, radius), degrees, 1)
     kernel = cv2.warpAffine(kernel, turn, kernel.shape[::-1])
-    return cv2.filter2D(face, -1, kernel / kernel.sum(), borderType=cv2.BORDER_REPLICATE)
+    return np.asarray(cv2.filter2D(face, -1, kernel / kernel.sum(), borderType=cv2.BORDER_REPLICATE), np.uint8)
 
 
 def jpeg(face: Face, quality: int) -> Face:
     """Compress and decompress."""
     _, data = cv2.imencode(".jpg", face, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)
+    return np.asarray(cv2.imdecode(data, cv2.IMREAD_GRAYSCALE), np.uint8)
 
 
 def low_resolution(face: Face, factor: float) -> Face:
@@ -51,7 +51,7 @@ def low_resolution(face: Face, factor: float) -> Face:
     size = face.shape[0]
     small = max(1, round(size * factor))
     shrunk = cv2.resize(face, (small, small), interpolation=cv2.INTER_AREA)
-    return cv2.resize(shrunk, (size, size), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(cv2.resize(shrunk, (size, size), interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
 def salt(face: Face, share: float, random: np.random.Generator) -> Face:
@@ -73,6 +73,7 @@ def move(face: Face, *, degrees: float = 0.0, zoom: float = 1.0, shift: tuple[fl
     size = face.shape[0]
     matrix = cv2.getRotationMatrix2D(((size - 1) / 2, (size - 1) / 2), degrees, zoom)
     matrix[:, 2] += np.multiply(shift, size)
-    return cv2.warpAffine(
+    moved = cv2.warpAffine(
         np.ascontiguousarray(face), matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
+    return np.asarray(moved, np.uint8)

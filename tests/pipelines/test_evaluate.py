@@ -8,21 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import keras
 import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+import typer
 from numpy.typing import NDArray
 
 from pipelines import evaluate
-from pipelines.data.dataset import EMOTIONS
 from pipelines.data.face_sets import FaceSet
 from pipelines.data.splits import photos_of_split
-from pipelines.evaluation.predictions import ValidationAnswers
-from pipelines.evaluation.slices import SLICES
-from pipelines.export import to_onnx
-from pipelines.export.serving_model import serving_model
+from pipelines.evaluation.corruptions import CORRUPTIONS
+from pipelines.evaluation.predictions import ValidationPredictions
+from pipelines.export import parity
 from pipelines.params import Params
 from pipelines.registry import runs, tracking
 from service.moods import MOODS
@@ -36,22 +34,6 @@ WRONG_ORIGINALS = 5
 TEST_FACES = 40
 
 
-def headed_model() -> keras.Model:
-    """The brightness model with two more heads; that for original labels takes the brightest mood for the darkest, the
-    next for the next, and so on."""
-    inputs = keras.Input((toys.SIZE, toys.SIZE, 1), name="image")
-    brightness = keras.layers.GlobalAveragePooling2D(name="brightness")(inputs)
-    heads = {
-        name: keras.layers.Dense(count, activation="softmax", name=f"{name}_head")(brightness)
-        for name, count in {"mood": len(MOODS), "emotions": len(EMOTIONS), "original": len(MOODS)}.items()
-    }
-    model = keras.Model(inputs, heads, name="headed")
-    kernel, bias = toys.brightness_model().get_weights()
-    model.get_layer("mood_head").set_weights([kernel, bias])
-    model.get_layer("original_head").set_weights([kernel[:, ::-1], bias[::-1]])
-    return model
-
-
 @pytest.fixture(scope="module")
 def evaluated(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, astronaut: NDArray[np.uint8]) -> Path:
     """A directory in which the stage has run for `toy` and for `headed`; every third photo shows nobody."""
@@ -61,7 +43,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, astro
         enter(directory, monkeypatch)
         toys.write_params(directory, ["toy", "headed"])
         toys.write_model(Path("models/toy"), "toy", toys.brightness_model(), run_id="made elsewhere")
-        toys.write_model(Path("models/headed"), "headed", headed_model(), run_id="made elsewhere too")
+        toys.write_model(Path("models/headed"), "headed", toys.headed_model(), run_id="made elsewhere too")
         Path("faces").mkdir()
         parts = [toys.faces(TEST_FACES, wrong_originals=WRONG_ORIGINALS), toys.faces(8, source="photos")]
         FaceSet.concatenate(parts).save(Path("faces/test.npz"))
@@ -142,52 +124,45 @@ def test_headline_figures_have_intervals(evaluated: Path) -> None:
         assert interval["low"] < original[name] < interval["high"]
 
 
-def test_every_slice_has_its_figures_on_both_splits(evaluated: Path) -> None:
+def test_every_corruption_has_its_metrics_on_both_splits(evaluated: Path) -> None:
     measured = figures(evaluated)
     table = pd.read_csv(evaluated / "reports/evaluate/toy/slices.csv")
     assert list(table.columns) == ["split", "slice", "weighted_f1", "loss", "macro_recall"]
     for split in ("validation", "test"):
         rows = table[table["split"] == split].set_index("slice")
-        assert list(rows.index) == list(measured[split]["slices"]) == list(SLICES)
-        in_slices = {name: figures["weighted_f1"] for name, figures in measured[split]["slices"].items()}
-        assert rows["weighted_f1"].to_dict() == pytest.approx(in_slices, abs=1e-4)
-        assert measured[split]["worst_slice_loss"] == pytest.approx(1 - min(in_slices.values()), abs=1e-4)
+        assert list(rows.index) == list(measured[split]["slices"]) == list(CORRUPTIONS)
+        corrupted = {name: figures["weighted_f1"] for name, figures in measured[split]["slices"].items()}
+        assert rows["weighted_f1"].to_dict() == pytest.approx(corrupted, abs=1e-4)
+        assert measured[split]["worst_slice_loss"] == pytest.approx(1 - min(corrupted.values()), abs=1e-4)
 
 
 def test_a_model_that_sees_brightness_alone_fails_in_the_dark_and_not_by_compression(evaluated: Path) -> None:
-    in_slices = figures(evaluated)["test"]["slices"]
-    assert in_slices["jpeg_20"]["weighted_f1"] == in_slices["half_resolution"]["weighted_f1"] == 1
-    assert in_slices["dark"]["weighted_f1"] < 0.6
+    corrupted = figures(evaluated)["test"]["slices"]
+    assert corrupted["jpeg_20"]["weighted_f1"] == corrupted["half_resolution"]["weighted_f1"] == 1
+    assert corrupted["dark"]["weighted_f1"] < 0.6
 
 
-def test_the_answers_to_the_validation_images_are_kept_for_the_gate(inside: Path) -> None:
-    answers = ValidationAnswers.load(inside / "reports/evaluate/toy/validation.npz")
+def test_the_validation_predictions_are_kept_for_the_gate(inside: Path) -> None:
+    kept = ValidationPredictions.load(inside / "reports/evaluate/toy/validation.npz")
     validation = FaceSet.load(Path("faces/validation.npz"))
-    np.testing.assert_array_equal(answers.moods, validation.of_source("fer2013").ferplus_mood)
-    np.testing.assert_array_equal(answers.photo_moods, validation.of_source("photos").ferplus_mood)
-    assert (answers.probabilities.argmax(axis=1) == answers.moods).all()
-    assert (answers.photo_probabilities.argmax(axis=1) == answers.photo_moods).all()
-    assert answers.slices == tuple(SLICES)
-    assert (answers.slice_moods[answers.slices.index("jpeg_20")] == answers.moods).all()
-    assert not (answers.slice_moods[answers.slices.index("dark")] == answers.moods).all()
-    assert {field: array.dtype.name for field, array in vars(answers).items() if field != "slices"} == {
-        "moods": "int8",
-        "probabilities": "float32",
-        "slice_moods": "int8",
-        "photo_moods": "int8",
-        "photo_probabilities": "float32",
-    }
+    np.testing.assert_array_equal(kept.ferplus.moods, validation.of_source("fer2013").ferplus_mood)
+    np.testing.assert_array_equal(kept.photos.moods, validation.of_source("photos").ferplus_mood)
+    assert (kept.ferplus.predicted == kept.ferplus.moods).all()
+    assert (kept.photos.predicted == kept.photos.moods).all()
+    assert list(kept.corrupted) == list(CORRUPTIONS)
+    assert (kept.corrupted["jpeg_20"] == kept.ferplus.moods).all()
+    assert not (kept.corrupted["dark"] == kept.ferplus.moods).all()
 
 
-def test_a_graph_gives_the_answers_anew_that_were_kept(inside: Path) -> None:
-    temperature = figures(inside)["temperature"]
-    classifier = evaluate.open_classifier(Path("models/toy/mood.onnx"), "toy", Params.read().input, temperature)
-    anew = evaluate.answer_validation(
-        classifier, FaceSet.load(Path("faces/validation.npz")), Params.read().evaluate.seed
-    )
-    kept = ValidationAnswers.load(Path("reports/evaluate/toy/validation.npz"))
-    np.testing.assert_array_equal(anew.slice_moods, kept.slice_moods)
-    np.testing.assert_allclose(anew.probabilities, kept.probabilities, atol=1e-6)
+def test_the_graph_repeats_the_predictions_that_were_kept(inside: Path) -> None:
+    params, temperature = Params.read(), figures(inside)["temperature"]
+    classifier = parity.open_classifier(Path("models/toy/mood.onnx"), "toy", params.input, temperature)
+    validation = FaceSet.load(Path("faces/validation.npz"))
+    repeated = ValidationPredictions.measure(classifier, validation, params.evaluate.seed)
+    kept = ValidationPredictions.load(Path("reports/evaluate/toy/validation.npz"))
+    for name, predicted in kept.corrupted.items():
+        np.testing.assert_array_equal(repeated.corrupted[name], predicted)
+    np.testing.assert_allclose(repeated.ferplus.probabilities, kept.ferplus.probabilities, atol=1e-6)
 
 
 def test_a_head_for_original_labels_answers_them_beside_the_head_that_is_served(evaluated: Path) -> None:
@@ -213,18 +188,8 @@ def test_heads_that_are_not_served_are_neither_in_the_graph_nor_counted(evaluate
     assert headed["size_bytes"] == pytest.approx(plain["size_bytes"], rel=0.1)
 
 
-@pytest.mark.parametrize("mirror_averaging", [True, False])
-def test_the_served_model_is_the_head_that_is_asked_for(mirror_averaging: bool) -> None:
-    model = headed_model()
-    faces = np.random.default_rng(0).uniform(-1, 1, (4, toys.SIZE, toys.SIZE, 1)).astype(np.float32)
-    expected = model.predict(faces, verbose=0)  # a mean brightness has no side
-    for head, options in (("mood", {}), ("original", {"head": "original"})):
-        served = serving_model(model, mirror_averaging=mirror_averaging, **options)
-        np.testing.assert_allclose(served.predict(faces, verbose=0), expected[head], atol=1e-6)
-
-
 def test_the_head_for_original_labels_is_calibrated_by_them_and_not_by_photos() -> None:
-    spec, model = Params.read(ROOT / "params.yaml").input, headed_model()
+    spec, model = Params.read(ROOT / "params.yaml").input, toys.headed_model()
     model.get_layer("original_head").set_weights(model.get_layer("mood_head").get_weights())
 
     def temperature(validation: FaceSet) -> float:
@@ -277,10 +242,6 @@ def test_a_run_is_restored_once(inside: Path) -> None:
     assert runs.ensure_training_run(Path("models/toy")) == run_id == tracking.find_run("made elsewhere")
 
 
-def test_a_graph_that_is_not_the_models_is_rejected(inside: Path) -> None:
-    other = toys.brightness_model(sharpness=2.0)
-    graph = inside / "other.onnx"
-    to_onnx.export(other, (None, toys.SIZE, toys.SIZE, 1), graph, [evaluate.OUTPUT_NAME])
-    classifier = evaluate.open_classifier(graph, "other", Params.read().input, temperature=1.0)
-    with pytest.raises(evaluate.ParityError, match="differs from the Keras model"):
-        evaluate.check_parity(toys.brightness_model(), classifier, toys.faces(8).pixels, limit=1e-4)
+def test_a_name_that_is_no_candidate_is_refused_with_the_names_that_are(inside: Path) -> None:
+    with pytest.raises(typer.BadParameter, match=r"no candidate 'tyo'; params\.yaml has toy, headed"):
+        evaluate.main("tyo")

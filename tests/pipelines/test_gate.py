@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import f1_score
 
-from pipelines.evaluation.predictions import ValidationAnswers
+from pipelines.evaluation.predictions import Predictions, ValidationPredictions
 from pipelines.params import GateParams, Params
 from pipelines.registry import gate
 from pipelines.registry.gate import Contender, Decision, Difference
@@ -66,17 +66,14 @@ def answers(
     photos: float = 0.9,
     photo_moods: Mapping[str, float] | None = None,
     skip: int = 0,
-) -> ValidationAnswers:
+) -> ValidationPredictions:
     """Answers of a model to 2,000 faces, in two slices, and to some photos; see `answered` for the shares."""
     faces = dict.fromkeys(MOODS, PER_MOOD)
     shares = dict.fromkeys(SLICES, right) | dict(slices or {})
-    return ValidationAnswers(
-        moods=truth(faces),
-        probabilities=np.eye(4, dtype=np.float32)[answered(faces, right, moods or {}, skip)],
-        slices=SLICES,
-        slice_moods=np.stack([answered(faces, shares[name], {}, skip) for name in SLICES]),
-        photo_moods=truth(PHOTOS),
-        photo_probabilities=np.eye(4, dtype=np.float32)[answered(PHOTOS, photos, photo_moods or {}, skip)],
+    return ValidationPredictions(
+        Predictions(truth(faces), np.eye(4, dtype=np.float32)[answered(faces, right, moods or {}, skip)]),
+        Predictions(truth(PHOTOS), np.eye(4, dtype=np.float32)[answered(PHOTOS, photos, photo_moods or {}, skip)]),
+        {name: answered(faces, shares[name], {}, skip) for name in SLICES},
     )
 
 
@@ -90,7 +87,7 @@ def contender(name: str, score: float, **figures: Any) -> Contender:
 CHAMPION = contender("champion", 0.80)
 
 
-def decide(challenger: ValidationAnswers, champion: ValidationAnswers | None = None, **rule: Any) -> Decision:
+def decide(challenger: ValidationPredictions, champion: ValidationPredictions | None = None, **rule: Any) -> Decision:
     """What becomes of a challenger of score 0.9 with such answers; the champion's are right in 80 %."""
     best = contender("challenger", 0.9)
     seen = {best.digest: challenger, CHAMPION.digest: champion or answers(0.80)}
@@ -203,7 +200,7 @@ def test_a_mood_with_too_few_photos_is_not_compared() -> None:
 
 def test_answers_to_other_images_are_not_compared() -> None:
     other = answers(0.8)
-    swapped = ValidationAnswers(**vars(other) | {"moods": other.moods[::-1]})
+    swapped = replace(other, ferplus=Predictions(other.ferplus.moods[::-1], other.ferplus.probabilities))
     with pytest.raises(ValueError, match="measure one of them again"):
         decide(answers(0.85), swapped)
 
@@ -214,7 +211,7 @@ def test_the_same_answers_give_the_same_evidence() -> None:
 
 def test_the_interval_agrees_with_drawing_image_by_image() -> None:
     ours, theirs, random = answers(0.83, skip=60), answers(0.80), np.random.default_rng(1)
-    truths, first, second = theirs.moods, theirs.probabilities.argmax(axis=1), ours.probabilities.argmax(axis=1)
+    truths, first, second = theirs.ferplus.moods, theirs.ferplus.predicted, ours.ferplus.predicted
     differences = []
     for _ in range(400):
         drawn = random.integers(len(truths), size=len(truths))

@@ -16,8 +16,8 @@ import pytest
 
 from pipelines import evaluate, paths
 from pipelines.evaluation import metrics
-from pipelines.evaluation.metrics import Predictions
-from pipelines.evaluation.slices import SLICES
+from pipelines.evaluation.corruptions import CORRUPTIONS
+from pipelines.evaluation.predictions import Predictions, ValidationPredictions
 from pipelines.model_card import architecture_picture, render
 from pipelines.params import Params
 from pipelines.registry import candidates, decision_report, gate
@@ -51,15 +51,15 @@ def write_evaluation(*, complete: bool) -> dict[str, Any]:
         Params.read().evaluate,
         dict.fromkeys(("ferplus", "original", "photos", "original_head"), predictions()),
     )
-    losses = metrics.slice_losses(tests["ferplus"], dict.fromkeys(SLICES, predictions(80)))
+    losses = metrics.corruption_losses(tests["ferplus"], dict.fromkeys(CORRUPTIONS, predictions(80)))
     losses = pd.concat([losses.assign(split=split) for split in ("validation", "test")])
     evaluate.write_reports(EVALUATION, ARCHITECTURE, tests, params)
-    figures = evaluate.split_figures(tests, losses, params)
+    figures = evaluate.split_metrics(tests, losses, params)
     figures["photos"]["coverage"] = 0.995
     if complete:
-        evaluate.write_slices(EVALUATION, ARCHITECTURE, losses, {"validation": 0.8, "test": 0.8})
-        sliced = {name: predictions() for name in SLICES}
-        evaluate.gather_answers(tests, sliced).save(EVALUATION / candidates.VALIDATION_FILE)
+        evaluate.write_corruptions(EVALUATION, ARCHITECTURE, losses, {"validation": 0.8, "test": 0.8})
+        sliced = {name: predictions() for name in CORRUPTIONS}
+        ValidationPredictions.of(tests, sliced).save(EVALUATION / candidates.VALIDATION_FILE)
     else:
         figures = {name: metrics.summarise(tests[name], 15) for name in ("ferplus", "original", "photos")}
         figures["photos"]["coverage"] = 0.995
@@ -184,7 +184,7 @@ def test_failures_are_told_in_figures(champion: Champion) -> None:
 
 def test_each_slice_has_a_row(champion: Champion) -> None:
     card = render.render(champion)
-    for one in SLICES.values():
+    for one in CORRUPTIONS.values():
         assert f"| {one.title} | " in card
 
 

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from mlflow.entities.model_registry import ModelVersion
 
-from pipelines import evaluate, register, restore_runs
+from pipelines import register, restore_runs
 from pipelines.data.face_sets import FaceSet
-from pipelines.evaluation.predictions import ValidationAnswers
-from pipelines.evaluation.slices import SLICES
+from pipelines.evaluation.corruptions import CORRUPTIONS
+from pipelines.evaluation.predictions import Predictions, ValidationPredictions
 from pipelines.export import to_onnx
 from pipelines.params import Params
 from pipelines.registry import champion, mlflow_store, tracking
@@ -48,13 +48,10 @@ def write_candidate(
     moods, codes = np.divmod(np.arange(len(MOODS) * PER_MOOD), PER_MOOD)
     answered = (moods + (codes >= np.round(right[moods] * PER_MOOD))) % len(MOODS)
     photos = np.repeat(np.arange(len(MOODS)), 10)
-    ValidationAnswers(
-        moods=moods.astype(np.int8),
-        probabilities=np.eye(len(MOODS), dtype=np.float32)[answered],
-        slices=tuple(SLICES),
-        slice_moods=np.tile(answered.astype(np.int8), (len(SLICES), 1)),
-        photo_moods=photos.astype(np.int8),
-        photo_probabilities=np.eye(len(MOODS), dtype=np.float32)[photos],
+    ValidationPredictions(
+        Predictions(moods.astype(np.int8), np.eye(len(MOODS), dtype=np.float32)[answered]),
+        Predictions(photos.astype(np.int8), np.eye(len(MOODS), dtype=np.float32)[photos]),
+        dict.fromkeys(CORRUPTIONS, answered.astype(np.int8)),
     ).save(Path("reports/evaluate", architecture, VALIDATION_FILE))
 
 
@@ -262,7 +259,9 @@ def test_the_evidence_is_written_to_version_run_and_reports(released: Path, mode
     register.main()
     version, evidence = champion_version(), decision()["evidence"]
     assert evidence["metric"]["difference"] == pytest.approx(0.05)
-    assert len(evidence["parts"]) == len(MOODS) + len(SLICES) + 1  # 10 photos of each mood are too few to compare on
+    assert (
+        len(evidence["parts"]) == len(MOODS) + len(CORRUPTIONS) + 1
+    )  # 10 photos of a mood are too few to compare on
     assert version.tags["gate.difference"] == "+0.0500"
     assert version.tags["gate.worse_on"] == "nothing"
     assert version.run_id is not None
@@ -301,7 +300,7 @@ def release_with_graph(workspace: Path, model: keras.Model, **options: Any) -> N
     """Release a model that can be asked again, and put other validation faces in its way, on which it never errs."""
     toys.write_params(workspace, [STEADY])
     graph = workspace / "mood.onnx"
-    to_onnx.export(model, (None, toys.SIZE, toys.SIZE, 1), graph, [evaluate.OUTPUT_NAME])
+    to_onnx.export(model, (None, toys.SIZE, toys.SIZE, 1), graph, [to_onnx.OUTPUT_NAME])
     write_candidate(STEADY, model, weights="first", score=0.6, graph=graph.read_bytes(), **options)
     register.main()
     Path("faces").mkdir()
@@ -314,7 +313,8 @@ def challenge_without_error(model: keras.Model) -> None:
     write_candidate(STEADY, model, weights="second", score=0.9, validation_faces=today)
     moods = toys.faces(8).ferplus_mood
     certain = np.eye(len(MOODS), dtype=np.float32)[moods]
-    ValidationAnswers(moods, certain, tuple(SLICES), np.tile(moods, (len(SLICES), 1)), moods, certain).save(
+    certain_predictions = Predictions(moods, certain)
+    ValidationPredictions(certain_predictions, certain_predictions, dict.fromkeys(CORRUPTIONS, moods)).save(
         Path("reports/evaluate", STEADY, VALIDATION_FILE)
     )
 
@@ -335,7 +335,7 @@ def test_a_champion_of_before_answers_were_kept_is_measured_again(workspace: Pat
     challenge_without_error(model)
     register.main()
     assert decision()["champion"]["score"] == 1
-    assert {part["subject"] for part in decision()["evidence"]["parts"]} >= {f"slice {name}" for name in SLICES}
+    assert {part["subject"] for part in decision()["evidence"]["parts"]} >= {f"slice {name}" for name in CORRUPTIONS}
 
 
 def test_where_it_cannot_be_measured_again_the_error_says_what_to_run(workspace: Path, model: keras.Model) -> None:

@@ -91,11 +91,28 @@ def brightness_model(sharpness: float = 8.0) -> keras.Model:
     return model
 
 
-def write_params(directory: Path, architectures: list[str]) -> None:
-    """The project's `params.yaml` for other architectures and small data."""
+def headed_model() -> keras.Model:
+    """The brightness model with two more heads. The one for original labels predicts the moods in reverse: the
+    brightest for the darkest and so on."""
+    inputs = keras.Input((SIZE, SIZE, 1), name="image")
+    brightness = keras.layers.GlobalAveragePooling2D(name="brightness")(inputs)
+    heads = {
+        name: keras.layers.Dense(count, activation="softmax", name=f"{name}_head")(brightness)
+        for name, count in {"mood": len(MOODS), "emotions": len(EMOTIONS), "original": len(MOODS)}.items()
+    }
+    model = keras.Model(inputs, heads, name="headed")
+    kernel, bias = brightness_model().get_weights()
+    model.get_layer("mood_head").set_weights([kernel, bias])
+    model.get_layer("original_head").set_weights([kernel[:, ::-1], bias[::-1]])
+    return model
+
+
+def write_params(directory: Path, names: list[str]) -> None:
+    """The project's `params.yaml` with other models, all of them candidates, and small data."""
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    params["architectures"] = {name: {"recipe": "plateau", "network": "mini_xception"} for name in architectures}
-    params["continued"], params["pupils"] = {}, {}
+    params["models"] = {"from_scratch": {name: {"recipe": "plateau", "network": "mini_xception"} for name in names}}
+    params["teacher"]["members"] = [names[0], names[-1]]
+    params["candidates"] = names
     params["prepare"]["photo_splits"] = {"folds": 3, "validation_folds": 1, "test_folds": 1}
     params["evaluate"]["latency_runs"] = 20
     (directory / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))

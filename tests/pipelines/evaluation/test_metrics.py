@@ -1,4 +1,4 @@
-"""`pipelines.evaluation.metrics`: figures that can be checked by hand."""
+"""`pipelines.evaluation.metrics`: metrics that can be checked by hand."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 
 from pipelines.data.labels import one_hot
 from pipelines.evaluation import metrics
-from pipelines.evaluation.metrics import Predictions
+from pipelines.evaluation.predictions import Predictions
 from service.classifier import calibrate
 from service.moods import MOODS
 
@@ -148,9 +148,9 @@ def test_a_model_without_error_has_intervals_of_no_width() -> None:
         assert ends == {"low": 1.0, "high": 1.0}
 
 
-def test_a_slice_costs_what_it_takes_from_the_weighted_f1_of_clean_faces() -> None:
+def test_a_corruption_costs_what_it_takes_from_the_weighted_f1_of_clean_faces() -> None:
     clean = predictions([(POSITIVE, POSITIVE), (NEGATIVE, NEGATIVE)])
-    table = metrics.slice_losses(
+    table = metrics.corruption_losses(
         clean, {"harmless": clean, "dark": predictions([(POSITIVE, POSITIVE), (NEGATIVE, POSITIVE)])}
     ).set_index("slice")
     assert table.loc["harmless"].to_dict() == {"weighted_f1": 1, "loss": 0, "macro_recall": 0.5}  # of two moods in four
