@@ -104,7 +104,7 @@ lint: $(DEV)/.installed  ## Ruff and mypy
 	$(DEV)/bin/mypy
 
 docs: $(DEV)/.installed  ## the guides as pages in site/
-	$(DEV)/bin/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(DEV)/bin/mkdocs build --strict
 	@echo "Open site/index.html. With search, and renewed while you write: $(DEV)/bin/mkdocs serve -a 127.0.0.1:8002"
 
 data: $(DEV)/.installed  ## fetch the dataset (dvc pull)
