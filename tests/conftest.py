@@ -19,9 +19,20 @@ def astronaut() -> NDArray[np.uint8]:
 
 
 @pytest.fixture(scope="session")
+def fer2013() -> Path:
+    """`data/fer2013.parquet`; a test that needs it is skipped if the dataset was not fetched."""
+    return _dataset_file("fer2013.parquet")
+
+
+@pytest.fixture(scope="session")
 def photos() -> Path:
-    """`data/photos.parquet`; a test that needs it is skipped where the dataset was not fetched."""
-    path = ROOT / "data" / "photos.parquet"
+    """`data/photos.parquet`; a test that needs it is skipped if the dataset was not fetched."""
+    return _dataset_file("photos.parquet")
+
+
+def _dataset_file(name: str) -> Path:
+    """A file of the dataset."""
+    path = ROOT / "data" / name
     if not path.is_file():
-        pytest.skip("needs data/photos.parquet: fetch the dataset with `make data`")
+        pytest.skip(f"needs data/{name}: fetch the dataset with `make data`")
     return path

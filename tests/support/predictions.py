@@ -1,0 +1,59 @@
+"""Simulated rows of the prediction log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from service.moods import MOODS
+from service.observation import PROBABILITIES
+
+NOW = datetime.now(UTC)
+TOLERANCE = timedelta(seconds=60)
+
+Write = Callable[..., Path]
+"""Type of the fixture `write_log`: takes rows, or lines as they are, and returns the path of the log."""
+
+
+def predictions(count: int, seed: int, *, brightness: float = 0.5, version: str = "7") -> list[dict[str, Any]]:
+    """Rows of one camera, a minute apart, the last one now.
+
+    Args:
+        count: Number of rows.
+        seed: Seed of the values, and prefix of the request ids.
+        brightness: Mean brightness of the faces.
+        version: Model version.
+    """
+    random = np.random.default_rng(seed)
+    rows = []
+    for index in range(count):
+        probabilities = random.dirichlet([3, 1, 3, 1])
+        rows.append(
+            {
+                "time": (NOW - timedelta(minutes=count - index)).isoformat(),
+                "request": f"{seed}-{index}",
+                "model_version": version,
+                "outcome": "answered",
+                "mood": MOODS[int(probabilities.argmax())],
+                **dict(zip(PROBABILITIES, probabilities.tolist(), strict=True)),
+                "confidence": float(probabilities.max()),
+                "entropy": float(-(probabilities * np.log(probabilities)).sum()),
+                "face_share": float(random.normal(0.5, 0.05)),
+                "detector_confidence": float(random.uniform(0.99, 1)),
+                "faces": 1,
+                "brightness": float(random.normal(brightness, 0.08)),
+                "contrast": float(random.normal(0.16, 0.03)),
+                "sharpness": float(random.lognormal(-3, 0.4)),
+                "colourfulness": float(random.normal(25, 4)),
+                "warmth": float(random.normal(0.3, 0.05)),
+                "tint": float(random.normal(0.0, 0.02)),
+                "frame_width": 640,
+                "frame_height": 480,
+                "latency_ms": 20.0,
+            }
+        )
+    return rows
