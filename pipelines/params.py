@@ -369,9 +369,8 @@ class Params(_Section):
 
     def _wrong_names(self) -> Iterator[str]:
         """Sentences about names that refer to nothing, or to what they must not."""
-        names = list(self.models.entries())
-        sections = (self.models.from_scratch, self.models.fine_tuned, self.models.distilled)
-        if len(names) != sum(map(len, sections)):
+        names, models = list(self.models.entries()), self.models
+        if len(names) != len(models.from_scratch) + len(models.fine_tuned) + len(models.distilled):
             yield "a model stands in two sections of `models`"
         for position, (name, entry) in enumerate(self.models.entries().items()):
             if entry.recipe not in self.train:

@@ -21,19 +21,23 @@ LEAKS: Final = Path("reports/prepare/leaks.json")
 
 MODELS: Final = Path("models")
 CHAMPION: Final = MODELS / "champion"
-"""The released model with its figures: git's copy of what the registry calls `champion`."""
+"""The released model with its metrics: git's copy of what the registry calls `champion`."""
 
-TEACHER: Final = MODELS / "teacher"
-LESSONS: Final = TEACHER / "lessons.npz"
-"""The teacher's answers for the training faces: what is kept of a teacher."""
+TEACHER_PREDICTIONS: Final = MODELS / "teacher" / "predictions.npz"
+"""The teacher's predictions for the training faces: all that is kept of a teacher."""
 
 LITERT_REPORT: Final = Path("reports/package/litert.json")
-"""How near the files for phones come to the service; written by `package`."""
+"""How close the files for phones come to the service; written by `package`."""
 
 TRIALS: Final = Path("trials")
 IDEAS: Final = Path("reports/ideas.csv")
-"""What was tried for a better model, and what it gave on validation; see `pipelines.try_idea`."""
+"""Ideas for a better model and their validation metrics; see `pipelines.try_idea`."""
 
 CHECKPOINTS: Final = Path("checkpoints")
 EVALUATION: Final = Path("reports/evaluate")
 REGISTRATION: Final = Path("reports/register")
+
+
+def face_set(split: str) -> Path:
+    """The face set of `train`, `validation` or `test`, written by the stage `prepare`."""
+    return FACES / f"{split}.npz"

@@ -1,49 +1,46 @@
-"""Try an idea for a better model: train an architecture with some of its parameters changed, measure it on validation.
+"""Try one idea for a better model and write down what it gave.
 
-    python -m pipelines.try_idea fewer-corruptions --set recipe.augmentation.corrupted=0.15 --set recipe.epochs=6 \\
-        --expect "a point of F1 on clean faces"
+    python -m pipelines.try_idea "twice the batch" --set recipe.batch_size=128 --expect "nothing"
 
-Every trial is an MLflow run and a row of `reports/ideas.csv`, whether it gave anything or not. It never sees the test
-set, and leaves no candidate: an idea that is worth it goes into `params.yaml`, and `dvc repro` does the rest.
+By hand: trains one model of `params.yaml` with some values changed, measures it on validation (never on test), and
+adds a run to MLflow and a row to `reports/ideas.csv`. A model that is fine-tuned or distilled starts from the weights
+that it names. An idea that helps goes into `params.yaml`, where the pipeline trains it for real.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import keras
 import mlflow
-import numpy as np
 import pandas as pd
+import typer
 import yaml
-from numpy.typing import NDArray
 
 from pipelines import paths
 from pipelines.data.face_sets import FaceSet
 from pipelines.evaluation import metrics
-from pipelines.evaluation.metrics import Predictions
-from pipelines.params import ArchitectureParams, Params, TrainParams, read_architecture, read_section
-from pipelines.train import SUMMARY_FILE, Job, emotion_moods, run
+from pipelines.evaluation.predictions import Predictions
+from pipelines.params import Params, TrainParams
+from pipelines.registry.candidates import SUMMARY_FILE
+from pipelines.registry.training_run import train
+from pipelines.training.config import TrainingConfig
+from pipelines.training.distillation import predict_heads
 from pipelines.training.networks import MOOD, ORIGINAL
 from service.classifier import InputSpec, normalise
 
-_BATCH = 256
 
-
-def changed(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """Nested values with some of them replaced.
-
-    Args:
-        values: for example `{"recipe": {"epochs": 32}}`.
-        changes: by dotted name, for example `{"recipe.epochs": 6}`.
+def change(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Nested values with some of them changed, by dotted names such as `recipe.augmentation.zoom`.
 
     Raises:
-        KeyError: a change is under a name that has no values.
+        KeyError: a name leads through a section that does not exist.
     """
-    result = json.loads(json.dumps(values))
+    result: dict[str, Any] = json.loads(json.dumps(values))
     for name, value in changes.items():
         *parents, last = name.split(".")
         section = result
@@ -55,48 +52,44 @@ def changed(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def job_of(architecture: str, changes: dict[str, Any]) -> Job:
-    """The job of an architecture in `params.yaml`, with changes under `recipe.` and `architecture.`."""
-    declared = read_architecture(architecture)
-    recipe_name = changes.get("architecture.recipe", declared.recipe)
-    values = {
-        "architecture": declared.model_dump(),
-        "recipe": Params.read().train[recipe_name].model_dump(),
-    }
-    values = changed(values, changes)
+def changed_config(params: Params, name: str, changes: dict[str, Any]) -> TrainingConfig:
+    """The training of a model in `params.yaml` with changes.
+
+    Args:
+        params: The file.
+        name: A model.
+        changes: Values by dotted name. `recipe.KEY` changes the recipe, `network.KEY` a hyper-parameter, `recipe`
+            takes another recipe, and `init_from` other weights to start from (null: random ones).
+    """
+    model = params.model(name)
+    model = replace(
+        model, recipe=changes.get("recipe", model.recipe), init_from=changes.get("init_from", model.init_from)
+    )
+    values = {"recipe": params.train[model.recipe].model_dump(), "network": model.hyper_parameters}
+    values = change(values, {key: value for key, value in changes.items() if "." in key})
+    config = TrainingConfig.of(params, replace(model, hyper_parameters=values["network"]))
     recipe = TrainParams.model_validate(values["recipe"])
-    teacher = Params.read().teacher if recipe.teacher_weight else None
-    network = ArchitectureParams.model_validate(values["architecture"])
-    return Job(architecture, network, recipe, Params.read().input, emotion_moods(), teacher)
+    return replace(config, recipe=recipe, teacher=params.teacher if recipe.teacher_weight else None)
 
 
-def answers(model: Any, pixels: NDArray[np.uint8], spec: InputSpec) -> dict[str, NDArray[np.float32]]:
-    """What each head answers, the mean over face and mirror image as it is served: float32 (n, classes) by name."""
-    faces = normalise(pixels, spec)
-    both = [model.predict(one, batch_size=_BATCH, verbose=0) for one in (faces, faces[:, :, ::-1])]
-    if not isinstance(both[0], dict):
-        both = [{MOOD: one} for one in both]
-    return {name: (both[0][name] + both[1][name]) / 2 for name in both[0]}
-
-
-def measure(model: Any, validation: FaceSet, spec: InputSpec) -> dict[str, float]:
-    """The validation figures that an idea is judged by."""
-    said = answers(model, validation.pixels, spec)
-    fer2013, photos = validation.source == 0, validation.source == 1
-    voted = fer2013 & (validation.ferplus_mood >= 0)
-    ferplus = metrics.summarise(Predictions(validation.ferplus_mood[voted], said[MOOD][voted]), bins=15)
-    original = Predictions(validation.original_mood[fer2013], said.get(ORIGINAL, said[MOOD])[fer2013])
-    on_photos = metrics.summarise(Predictions(validation.ferplus_mood[photos], said[MOOD][photos]), bins=15)
+def measure(model: keras.Model, validation: FaceSet, spec: InputSpec, bins: int) -> dict[str, float]:
+    """The validation metrics by which an idea is judged; `bins` are those of the calibration error."""
+    fer2013, photos = validation.of_source("fer2013"), validation.of_source("photos")
+    on_faces, on_photos = (predict_heads([model], normalise(faces.pixels, spec)) for faces in (fer2013, photos))
+    voted = fer2013.ferplus_mood >= 0
+    ferplus = metrics.summarise(Predictions(fer2013.ferplus_mood[voted], on_faces[MOOD][voted]), bins)
+    original = metrics.summarise(Predictions(fer2013.original_mood, on_faces.get(ORIGINAL, on_faces[MOOD])), bins)
+    photo = metrics.summarise(Predictions(photos.ferplus_mood, on_photos[MOOD]), bins)
     return {
         "ferplus_weighted_f1": ferplus["weighted_f1"],
-        "original_weighted_f1": metrics.summarise(original, bins=15)["weighted_f1"],
-        "photos_accuracy": on_photos["accuracy"],
-        "photos_macro_recall": on_photos["macro_recall"],
+        "original_weighted_f1": original["weighted_f1"],
+        "photos_accuracy": photo["accuracy"],
+        "photos_macro_recall": photo["macro_recall"],
     }
 
 
 def record(row: dict[str, Any], path: Path = paths.IDEAS) -> None:
-    """Put a trial into the table, in the place of one of the same name and seed."""
+    """Add a trial to the table; it replaces one of the same name and seed."""
     table = pd.DataFrame([row])
     if path.exists():
         before = pd.read_csv(path)
@@ -106,43 +99,41 @@ def record(row: dict[str, Any], path: Path = paths.IDEAS) -> None:
     table.to_csv(path, index=False, float_format="%.4f", lineterminator="\n")
 
 
-def main(idea: str, architecture: str, changes: dict[str, Any], expectation: str) -> None:
-    """Train, measure, record."""
-    job, directory = job_of(architecture, changes), paths.TRIALS / idea
+def main(
+    idea: Annotated[str, typer.Argument(help="A short name.")],
+    model: Annotated[str, typer.Option(help="A model of params.yaml.")] = "mini_xception_fine",
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="recipe.KEY, network.KEY, recipe, init_from")
+    ] = None,
+    expect: Annotated[str, typer.Option(help="What you expect, written down before.")] = "",
+) -> None:
+    """Train a model with changes, measure it on validation, record it."""
+    params = Params.read()
+    changes = {name: yaml.safe_load(value) for name, _, value in (one.partition("=") for one in assignments or [])}
+    config, directory = changed_config(params, model, changes), paths.TRIALS / idea
     started = time.monotonic()
-    model = run(job, paths.FACES, directory, paths.LESSONS if job.teacher else None, paths.CHECKPOINTS / "ideas" / idea)
-    figures = measure(model, FaceSet.load(paths.FACES / "validation.npz"), job.spec)
+    trained = train(config, directory, paths.CHECKPOINTS / "ideas" / idea)
+    bins = params.evaluate.calibration_bins
+    measured = measure(trained, FaceSet.load(paths.face_set("validation")), config.spec, bins)
     summary = json.loads((directory / SUMMARY_FILE).read_text())
     with mlflow.start_run(run_id=summary["run_id"]):
-        mlflow.set_tags({"idea": idea, "expectation": expectation})
-        mlflow.log_metrics({f"validation.{name}": value for name, value in figures.items()})
+        mlflow.set_tags({"idea": idea, "expectation": expect})
+        mlflow.log_metrics({f"validation.{name}": value for name, value in measured.items()})
     record(
         {
             "idea": idea,
-            "seed": job.recipe.seed,
-            "architecture": architecture,
+            "seed": config.recipe.seed,
+            "architecture": model,
             "changes": " ".join(f"{name}={value}" for name, value in changes.items()),
-            "expectation": expectation,
+            "expectation": expect,
             "parameters": summary["parameters"],
             "epochs": summary["epochs"],
             "minutes": (time.monotonic() - started) / 60,
-            **figures,
+            **measured,
         }
     )
-    print(json.dumps(figures, indent=2))
+    print(json.dumps(measured, indent=2))
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("idea", help="a short name")
-    parser.add_argument("--architecture", default="mini_xception_fine", choices=sorted(read_section("architectures")))
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="recipe. or architecture.")
-    parser.add_argument("--expect", default="", help="what it should give, written down before")
-    arguments = parser.parse_args()
-    pairs = (change.split("=", 1) for change in arguments.set)
-    main(
-        arguments.idea,
-        arguments.architecture,
-        {name: yaml.safe_load(value) for name, value in pairs},
-        arguments.expect,
-    )
+    typer.run(main)

@@ -21,18 +21,18 @@ from pipelines.params import Params
 from pipelines.registry.tracking import CHAMPION_ALIAS, REGISTERED_MODEL
 from service.moods import MOODS
 from tests.conftest import ROOT
-from tests.service.conftest import serve
-from tests.service.pictures import encode
+from tests.support.pictures import encode
+from tests.support.server import serve
 from tests.support.toys import pictures
 
 FACES, PHOTOS = 400, 80
 THE_LOOP = ("reference",)
-"""The last stage, which needs all others but `detector_equivalence`, which takes minutes and leads to nothing."""
+"""The last stage. It needs all others except `detector_equivalence`, which takes minutes and has no dependants."""
 _EMOTION_OF_VOTES = {"neutral": "neutral", "happiness": "happy", "anger": "angry", "surprise": "surprise"}
 
 
 def write_sample(source: Path, target: Path, form: dataset.ParquetFormat, count: int) -> None:
-    """Rows from all over a file of the dataset."""
+    """Rows spread over a file of the dataset."""
     chosen = np.linspace(0, dataset.read(source, form.schema, ["emotion"]).num_rows - 1, count).astype(int)
     wanted = set(chosen.tolist())
     with dataset.open_writer(target, form) as writer:
@@ -42,7 +42,7 @@ def write_sample(source: Path, target: Path, form: dataset.ParquetFormat, count:
 
 
 def write_synthetic_faces(target: Path, count: int) -> None:
-    """A FER2013 of smooth noise with unanimous votes: no faces, but all that training needs."""
+    """A FER2013 of smooth noise with unanimous votes: no faces, but enough for training."""
     with dataset.open_writer(target, dataset.FER2013) as writer:
         for index, picture in enumerate(pictures(count, seed=1)):
             voted = list(_EMOTION_OF_VOTES)[index % 4]
@@ -77,19 +77,21 @@ def write_synthetic_photos(target: Path, astronaut: NDArray[np.uint8], count: in
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory, astronaut: NDArray[np.uint8]) -> Path:
-    """A checkout of its own, with a small dataset and no model: faces cut from `data/` where it is there."""
+    """A checkout of its own with a small dataset and no model; its faces come from `data/` if that is here."""
     directory = tmp_path_factory.mktemp("project")
-    for name in ("service", "pipelines", "dvc.yaml", "reports/ideas.csv"):
+    for name in ("service", "pipelines", "monitoring", "dvc.yaml"):
         (directory / name).parent.mkdir(parents=True, exist_ok=True)
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, directory / name)
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     for recipe in params["train"].values():
         recipe["epochs"] = 1
-    # One by the plateau, one by one cycle, and one trained on by a teacher; the others differ by less.
-    params["architectures"] = {name: params["architectures"][name] for name in ("mini_xception", "mini_xception_fine")}
-    params["continued"] = {}
-    params["pupils"]["mini_xception_distilled"]["start"] = "mini_xception_fine"
+    # One model by the plateau, one by one cycle, one distilled from a teacher; the others differ by less.
+    models = params["models"]
+    models["from_scratch"] = {name: models["from_scratch"][name] for name in ("mini_xception", "mini_xception_fine")}
+    models["fine_tuned"] = {}
+    models["distilled"]["mini_xception_distilled"]["init_from"] = "mini_xception_fine"
+    params["candidates"] = ["mini_xception", "mini_xception_fine", "mini_xception_distilled"]
     params["teacher"] |= {"members": ["mini_xception_fine", "mini_xception_fine"], "views": 1}
     params["prepare"]["photo_splits"] = {"folds": 5, "validation_folds": 1, "test_folds": 1}
     params["evaluate"]["latency_runs"] = 20
@@ -108,12 +110,12 @@ def project(tmp_path_factory: pytest.TempPathFactory, astronaut: NDArray[np.uint
 
 
 def dvc() -> list[str]:
-    """The command, of the environment that the tests run in."""
+    """The command of the environment that the tests run in."""
     return [sys.executable, "-m", "dvc"]
 
 
 def run(command: list[str], directory: Path) -> str:
-    """What a command prints in the project; the test fails where the command does."""
+    """What a command prints in the project; the test fails if the command does."""
     environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
     done = subprocess.run(
         command,
@@ -176,6 +178,7 @@ def test_another_learning_rate_retrains_and_changes_nothing_upstream(reproduced:
         changed = json.loads(run([*dvc(), "status", "--json"], reproduced))
     finally:
         file.write_text(before)
-    trained_by_it = {name for name, one in params["architectures"].items() if one["recipe"] == "plateau"}
+    from_scratch = params["models"]["from_scratch"]
+    trained_by_it = {name for name, one in from_scratch.items() if one["recipe"] == "plateau"}
     assert set(changed) - {"detector_equivalence"} == {f"train@{name}" for name in trained_by_it}
-    assert trained_by_it < set(params["architectures"])
+    assert trained_by_it < set(from_scratch)

@@ -1,9 +1,9 @@
-"""Checkpoints that an interrupted training goes on from.
+"""Checkpoints from which an interrupted training resumes.
 
-Keras's own `BackupAndRestore` brings back weights and optimizer, but not what the schedule has seen (how long the
-loss has not fallen, what its best was); a resumed run would then train on with another schedule. Here each epoch
-leaves one complete directory: the model with its optimizer, the weights of the best epoch, the callbacks' state and
-the figures so far. DVC does not know of it, so that `dvc repro` does not delete it before it starts the stage again.
+Keras's own `BackupAndRestore` restores weights and optimizer, but not the state of the callbacks (the best loss so
+far, and for how long it has not improved); a resumed run would continue with another schedule. Here each epoch leaves
+one complete directory: the model with its optimizer, the weights of the best epoch, the callbacks' state and the
+metrics so far. DVC does not track it, so `dvc repro` does not delete it before it starts the stage again.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ import keras
 import pandas as pd
 
 _MODEL, _BEST, _STATE = "model.keras", "best.keras", "state.json"
-# What Keras's callbacks remember from epoch to epoch.
+# State of Keras's callbacks from epoch to epoch.
 _REMEMBERED = ("best", "wait", "cooldown_counter", "best_epoch")
 
 
 def fingerprint(parameters: Mapping[str, Any], *files: Path) -> str:
-    """Digest of what a training depends on; a checkpoint of another digest is not resumed from."""
+    """Digest of a training's parameters and input files; a checkpoint with another digest is not resumed."""
     digest = hashlib.sha256(json.dumps(parameters, sort_keys=True, default=str).encode())
     for file in files:
         with file.open("rb") as stream:
@@ -33,18 +33,18 @@ def fingerprint(parameters: Mapping[str, Any], *files: Path) -> str:
 
 
 class Checkpoints:
-    """The checkpoints of one architecture.
+    """The checkpoints of one training.
 
     Attributes:
-        run_id: the MLflow run that the checkpoints belong to; None before one is set.
+        run_id: The MLflow run that the checkpoints belong to; None before one is set.
     """
 
     def __init__(self, directory: Path, digest: str) -> None:
-        """Open the checkpoints; those of another digest are deleted.
+        """Open the checkpoints; those with another digest are deleted.
 
         Args:
-            directory: of this architecture.
-            digest: see `fingerprint`.
+            directory: Directory of this training.
+            digest: See `fingerprint`.
         """
         self._directory = directory
         owner = directory / "run.json"
@@ -74,18 +74,18 @@ class Checkpoints:
         """A callback that saves every epoch here.
 
         Args:
-            monitor: the figure whose smallest value marks the best epoch.
-            stateful: callbacks whose state is saved and brought back, by name; they must come before it in the list.
+            monitor: The metric whose smallest value marks the best epoch.
+            stateful: Callbacks whose state is saved and restored, by name; they must precede it in the list.
         """
         return CheckpointSaver(self._directory, self.latest(), monitor, stateful)
 
 
 class CheckpointSaver(keras.callbacks.Callback):
-    """Saves a complete checkpoint after each epoch and brings the last one back.
+    """Saves a complete checkpoint after each epoch and restores the last one.
 
     Attributes:
-        history: figures of every epoch, those before an interruption included.
-        finished: whether the training had come to its end already.
+        history: Metrics of every epoch, including those before an interruption.
+        finished: Whether the training had already ended.
     """
 
     def __init__(
@@ -102,10 +102,10 @@ class CheckpointSaver(keras.callbacks.Callback):
         self.finished = bool(self._state.get("finished", False))
 
     def restore(self, model: keras.Model) -> int:
-        """Bring weights, optimizer and learning rate back into a compiled model.
+        """Restore weights, optimizer and learning rate of a compiled model.
 
         Returns:
-            The epoch to go on with; 0 where there is no checkpoint.
+            The epoch to resume with; 0 if there is no checkpoint.
         """
         if self._latest is None:
             return 0
@@ -117,13 +117,13 @@ class CheckpointSaver(keras.callbacks.Callback):
         return len(self.history)
 
     def best_weights(self, model: keras.Model) -> list[Any]:
-        """Weights of the best epoch so far; those of `model` where none was saved."""
+        """Weights of the best epoch so far; those of `model` if none was saved."""
         if self._latest is None:
             return model.get_weights()
         return keras.models.load_model(self._latest / _BEST, compile=False).get_weights()
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Bring the callbacks' state back; they have just forgotten it."""
+        """Restore the callbacks' state, which Keras has just reset."""
         for name, state in self._state.get("callbacks", {}).items():
             for attribute, value in state.items():
                 setattr(self._stateful[name], attribute, value)
@@ -135,13 +135,13 @@ class CheckpointSaver(keras.callbacks.Callback):
         self._save(finished=bool(self.model.stop_training))
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Mark the last checkpoint as the end, so that repeating the stage does not train on."""
+        """Mark the last checkpoint as final, so that repeating the stage does not train further."""
         if self._latest is not None:
             state = json.loads((self._latest / _STATE).read_text()) | {"finished": True}
             (self._latest / _STATE).write_text(json.dumps(state))
 
     def _save(self, *, finished: bool) -> None:
-        """Write the epoch's directory under another name and rename it: it exists complete or not at all."""
+        """Write the epoch's directory under another name and rename it, so that it is complete or absent."""
         epoch = len(self.history) - 1
         target, partial = self._directory / f"epoch_{epoch:04d}", self._directory / "partial"
         shutil.rmtree(partial, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""How far a training is, and how long it still takes, on a terminal and in a log."""
+"""Progress of a training and the time left, on a terminal and in a log."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 class EpochProgress(keras.callbacks.Callback):
-    """Two bars, epochs and batches of the epoch, with the time left; one line an epoch for logs and scrollback.
+    """Two bars, for epochs and batches, with the time left; one line per epoch for logs and scrollback.
 
-    The time left of the epochs is that up to the last one allowed; early stopping mostly comes before.
+    The time left is that until the last epoch allowed; early stopping usually comes first.
     """
 
     def __init__(self, title: str) -> None:
@@ -37,19 +37,19 @@ class EpochProgress(keras.callbacks.Callback):
         self._progress.start()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Start the bar of the batches again."""
+        """Reset the bar of the batches."""
         self._progress.update(self._epochs, completed=epoch)
         self._progress.reset(self._batches, total=self.params["steps"])
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Move on by a batch."""
+        """Advance by one batch."""
         self._progress.update(self._batches, completed=batch + 1)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Print the epoch's figures."""
-        figures = "  ".join(f"{name} {value:.4g}" for name, value in (logs or {}).items())
-        self._console.print(f"{self._title} epoch {epoch}: {figures}", highlight=False, soft_wrap=True)
+        """Print the epoch's metrics."""
+        values = "  ".join(f"{name} {value:.4g}" for name, value in (logs or {}).items())
+        self._console.print(f"{self._title} epoch {epoch}: {values}", highlight=False, soft_wrap=True)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Take the bars away."""
+        """Remove the bars."""
         self._progress.stop()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,10 +20,10 @@ import pandas as pd
 from mlflow.models import infer_signature
 
 from pipelines import paths
-from pipelines.params import ArchitectureParams, TeacherParams, TrainParams
+from pipelines.params import FineTunedParams, ModelParams, Params, ScratchParams, TeacherParams, TrainParams
 from pipelines.registry import tracking
-from pipelines.registry.candidates import MODEL_FILES, MOODS_FILE, Candidate
-from pipelines.train import HISTORY_FILE, MODEL_FILE, SUMMARY_FILE, Job, emotion_moods
+from pipelines.registry.candidates import HISTORY_FILE, MODEL_FILE, MODEL_FILES, MOODS_FILE, SUMMARY_FILE, Candidate
+from pipelines.training.config import TrainingConfig, emotion_moods
 from service.classifier import InputSpec
 
 CANDIDATE_ARTIFACTS: Final = "candidate"
@@ -31,30 +32,40 @@ EVALUATION_ARTIFACTS: Final = "evaluation"
 _EVALUATED: Final = "evaluated_model_digest"
 
 
-def training_parameters(architecture: str) -> dict[str, Any]:
+def training_parameters(name: str) -> dict[str, Any]:
     """The parameters that a candidate was trained with, as its run has them.
 
-    DVC's record of the stage is asked first: `params.yaml` may have been edited since.
+    DVC's record of the stage comes first, because `params.yaml` may have been edited since.
     """
-    stages = (f"{stage}@{architecture}" for stage in ("train", "train_on", "distil"))
-    locked = next(filter(None, map(tracking.locked_params, stages)), None)
+    params, locked = Params.read(), _locked(name)
     if not locked:
-        return Job.read(architecture).parameters()
-    continued = locked.get(f"continued.{architecture}") or locked.get(f"pupils.{architecture}")
-    declared = ArchitectureParams.model_validate(
-        locked[f"architectures.{architecture}"]
-        if continued is None
-        else locked[f"architectures.{continued['architecture']}"] | {"recipe": continued["recipe"]}
+        return tracking.flatten(TrainingConfig.of(params, params.model(name)).parameters())
+    model = _locked_model(name)
+    return tracking.flatten(
+        TrainingConfig(
+            model=model,
+            recipe=TrainParams.model_validate(locked[f"train.{model.recipe}"]),
+            spec=InputSpec.model_validate(locked["input"]),
+            emotion_moods=emotion_moods(params.prepare),
+            teacher=TeacherParams.model_validate(locked["teacher"]) if "teacher" in locked else None,
+        ).parameters()
     )
-    return Job(
-        name=architecture,
-        architecture=declared,
-        recipe=TrainParams.model_validate(locked[f"train.{declared.recipe}"]),
-        spec=InputSpec.model_validate(locked["input"]),
-        emotion_moods=emotion_moods(),
-        teacher=TeacherParams.model_validate(locked["teacher"]) if "teacher" in locked else None,
-        start=None if continued is None else continued["start"],
-    ).parameters()
+
+
+def _locked(name: str) -> dict[str, Any]:
+    """DVC's record of the parameters of the stage that trains a model; empty if there is none."""
+    stages = (f"{stage}@{name}" for stage in ("train", "fine_tune", "distil"))
+    return next(filter(None, map(tracking.locked_params, stages)), {})
+
+
+def _locked_model(name: str) -> ModelParams:
+    """A model by DVC's record; a fine-tuned one has the network of the model that it starts from."""
+    values = next(value for key, value in _locked(name).items() if key.startswith("models."))
+    if "init_from" not in values:
+        scratch = ScratchParams.model_validate(values)
+        return ModelParams(name, scratch.recipe, scratch.network, scratch.hyper_parameters)
+    tuned = FineTunedParams.model_validate(values)
+    return replace(_locked_model(tuned.init_from), name=name, recipe=tuned.recipe, init_from=tuned.init_from)
 
 
 def ensure_training_run(model: Path, parameters: Mapping[str, Any] | None = None) -> str:

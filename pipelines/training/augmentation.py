@@ -1,6 +1,6 @@
-"""Random changes of training faces that leave the mood as it is: what a hand-held phone does to a picture.
+"""Augmentation: random changes of training faces that keep the mood, such as a hand-held phone makes.
 
-On the CPU with OpenCV, a batch in some milliseconds, so that it costs little beside the training step.
+OpenCV on the CPU changes a batch in a few milliseconds, which is little beside the training step.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from pipelines.training.corruptions import Face
 
 
 def augment(pixels: NDArray[np.uint8], params: AugmentationParams, random: np.random.Generator) -> NDArray[np.uint8]:
-    """Mirror, rotate, shift, zoom, and change brightness and contrast, each image on its own; corrupt some.
+    """Flip, rotate, shift, zoom, and change brightness and contrast, each image on its own; corrupt some.
 
     Args:
         pixels: uint8 (n, size, size); not changed.
-        params: ranges of the changes, and the share of the images that are corrupted.
-        random: source of the changes; the same state gives the same result.
+        params: Ranges of the changes and share of the images that are corrupted.
+        random: Source of randomness; the same state gives the same result.
 
     Returns:
         uint8 (n, size, size).
@@ -31,22 +31,22 @@ def augment(pixels: NDArray[np.uint8], params: AugmentationParams, random: np.ra
     angles = random.uniform(-params.rotation_degrees, params.rotation_degrees, count)
     zooms = random.uniform(1 - params.zoom, 1 + params.zoom, count)
     shifts = random.uniform(-params.shift, params.shift, (count, 2))
-    mirrored = (random.random(count) < 0.5) & params.flip
+    flipped = (random.random(count) < 0.5) & params.flip
     result = np.empty_like(pixels)
     for index in range(count):
-        image = pixels[index, :, ::-1] if mirrored[index] else pixels[index]
+        image = pixels[index, :, ::-1] if flipped[index] else pixels[index]
         result[index] = corruptions.move(image, degrees=angles[index], zoom=zooms[index], shift=tuple(shifts[index]))
     result = _change_light(result, params, random)
-    for index in np.flatnonzero(random.random(count) < params.corrupted):
+    for index in np.flatnonzero(random.random(count) < params.corrupted).tolist():
         corruption = _CORRUPTIONS[random.integers(len(_CORRUPTIONS))]
         result[index] = corruption(result[index], random)
     return result
 
 
-def mirror(pixels: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
-    """Mirror each image or not: the change for faces that have been augmented already. uint8 (n, size, size)."""
-    mirrored = random.random(len(pixels)) < 0.5
-    return np.where(mirrored[:, None, None], pixels[:, :, ::-1], pixels)
+def flip(pixels: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
+    """Flip each image horizontally or not, for faces that are augmented already. uint8 (n, size, size)."""
+    flipped = random.random(len(pixels)) < 0.5
+    return np.where(flipped[:, None, None], pixels[:, :, ::-1], pixels)
 
 
 def _change_light(
@@ -69,7 +69,7 @@ def _patch(face: Face, random: np.random.Generator) -> Face:
 
 
 def _band(face: Face, rows: tuple[float, float], random: np.random.Generator) -> Face:
-    """Glasses or a mask, not always quite where the face's mean has them."""
+    """Dark glasses or a mask, shifted a little from their mean position."""
     top, bottom = np.add(rows, random.uniform(-0.05, 0.05, 2)).clip(0, 1)
     return corruptions.cover(face, (top, bottom), (0.05, 0.95), int(random.integers(256)))
 
@@ -85,4 +85,4 @@ _CORRUPTIONS: Final[tuple[Callable[[Face, np.random.Generator], Face], ...]] = (
     lambda face, random: _band(face, corruptions.MOUTH, random),
     _patch,
 )
-"""One of these happens to a face that is corrupted."""
+"""A corrupted face gets one of these."""
