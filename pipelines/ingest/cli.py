@@ -26,6 +26,7 @@ from rich.table import Table
 from pipelines import paths
 from pipelines.data import dataset
 from pipelines.data.dataset import DatasetError, Row
+from pipelines.ingest import download
 from pipelines.ingest.fer2013 import fer2013_rows, folder_rows, read_votes
 from pipelines.ingest.photos import photo_rows, photos_in_csv, photos_in_folders
 from pipelines.ingest.report import Problem, Report
@@ -67,6 +68,7 @@ def build(out: Path, form: dataset.ParquetFormat, rows: Iterable[Row], report: R
 # The command line
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Build the dataset's Parquet files.")
+app.add_typer(download.app, name="download")
 
 _SkipInvalid = Annotated[bool, typer.Option("--skip-invalid", help="Leave out what is wrong instead of giving up.")]
 _Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")]
