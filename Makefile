@@ -105,7 +105,7 @@ lint: $(DEV)/.installed  ## Ruff and mypy
 
 docs: $(DEV)/.installed  ## the guides as pages in site/
 	NO_MKDOCS_2_WARNING=1 $(DEV)/bin/mkdocs build --strict
-	@echo "Open site/index.html. With search, and renewed while you write: $(DEV)/bin/mkdocs serve -a 127.0.0.1:8002"
+	@echo "Open site/index.html. Renewed while you write: $(DEV)/bin/mkdocs serve -a 127.0.0.1:8002"
 
 data: $(DEV)/.installed  ## fetch the dataset (dvc pull)
 	$(DEV)/bin/dvc pull
