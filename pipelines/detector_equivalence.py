@@ -1,15 +1,16 @@
-"""Stage `detector_equivalence`: is the service's cascade still MTCNN, and do its shortcuts cost any accuracy?
+"""Stage `detector_equivalence`: is the service's cascade still MTCNN, and do its shortcuts cost accuracy?
 
-Against the `mtcnn` package, on photos and on camera frames composed of them:
+The cascade is compared with the `mtcnn` package on photos and on camera frames composed of photos:
 
-- at the package's settings, how many of its faces the cascade finds again, and how many it adds;
-- at the bundle's settings, on frames as the service decodes them, whether it finds the largest face where that is
-  large enough to be looked for.
+- at the package's settings: how many of the package's faces it finds, and how many more;
+- at the bundle's settings, on frames as the service decodes them: whether it finds the largest face if that face is
+  large enough to be searched for.
 
-And between exact arithmetic on whole images and the bundle's settings: the weighted F1 of the moods of held-out photos.
+The stage also compares the weighted F1 of the moods of held-out photos between exact arithmetic on whole images and the
+bundle's settings.
 
-A leaf of the pipeline: it changes nothing, and fails where a bound is missed. The package takes most of its time,
-some ten minutes.
+No other stage uses the result. The stage fails if a bound is missed. It takes some ten minutes, most of them in the
+package.
 """
 
 from __future__ import annotations
@@ -17,162 +18,65 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ["KERAS_BACKEND"] = "tensorflow"  # the package's nets are TensorFlow models
 
 import cv2
 import numpy as np
-from mtcnn import MTCNN
-from numpy.typing import NDArray
 from PIL import Image
 from rich.progress import track
-from sklearn.metrics import f1_score
 
 from pipelines import markdown, paths
-from pipelines.convert_detector import sample_photos
 from pipelines.data.splits import photos_of_split
+from pipelines.evaluation.agreement import (
+    MAX_CONFIDENCE_DIFFERENCE,
+    MIN_IOU,
+    MIN_LARGEST_IOU,
+    MIN_MATCHED,
+    MIN_SHARE,
+    Agreement,
+    Detect,
+    LargestFound,
+    Pixels,
+    mtcnn_package,
+    sample_photos,
+)
+from pipelines.evaluation.metrics import weighted_f1
 from pipelines.evaluation.predictions import predict_photos
 from pipelines.params import Params
-from service import faces, images
+from service import images
 from service.classifier import MoodClassifier
 from service.detector import SETTINGS_FILE, DetectorSettings, Face, FaceDetector
 from service.estimator import MoodEstimator
 
-Pixels = NDArray[np.uint8]
-Detect = Callable[[Pixels], list[Face]]
-
 PHOTOS: Final = 1200
 FRAMES: Final = {(640, 480): 120, (1920, 1080): 60}
-"""How many frames are composed, by width and height: what phones' front cameras send."""
+"""Number of composed frames by width and height; these are sizes that phones' front cameras send."""
 
-MIN_IOU: Final = 0.9
-MAX_CONFIDENCE_DIFFERENCE: Final = 0.02
-MIN_MATCHED: Final = 0.99
 MAX_EXTRA: Final = 0.01
-MIN_LARGEST_IOU: Final = 0.5
 MIN_LARGEST_FOUND: Final = 0.995
-MIN_SHARE: Final = 0.08
-"""Side of the smallest face that must be found at the bundle's settings, as a share of the frame's shorter side."""
 MAX_F1_LOSS: Final = 0.002
 
 _PHOTO_SHARES: Final = (0.16, 0.25, 0.4, 0.65, 0.95)
-"""Height of a photo in a frame, as a share of the frame's; its face takes some two thirds of that."""
+"""Heights of a photo in a frame, as shares of the frame's height; its face takes some two thirds of that."""
 _PLACES_TRIED: Final = 20
 
 
-@dataclass
-class Agreement:
-    """How the cascade agrees with the package at the same settings.
-
-    Attributes:
-        images: how many were compared.
-        faces: that the package found.
-        matched: of these, how many the cascade found: intersection over union of at least `MIN_IOU`, confidence
-            within `MAX_CONFIDENCE_DIFFERENCE`.
-        extra: faces that the cascade alone found.
-        confidence_difference: the largest of a matched face.
-    """
-
-    images: int = 0
-    faces: int = 0
-    matched: int = 0
-    extra: int = 0
-    confidence_difference: float = 0.0
-
-    def add(self, ours: Sequence[Face], theirs: Sequence[Face]) -> None:
-        """Count one image's faces; each of ours matches one of theirs at most."""
-        unmatched = list(ours)
-        for other in theirs:
-            best = max(unmatched, key=lambda face: overlap(face, other), default=None)
-            if best is None or overlap(best, other) < MIN_IOU:
-                continue
-            difference = abs(best.confidence - other.confidence)
-            if difference <= MAX_CONFIDENCE_DIFFERENCE:
-                unmatched.remove(best)
-                self.matched += 1
-                self.confidence_difference = max(self.confidence_difference, round(difference, 6))
-        self.images += 1
-        self.faces += len(theirs)
-        self.extra += len(unmatched)
-
-    def __add__(self, other: Agreement) -> Agreement:
-        """Of both sets of images together."""
-        return Agreement(
-            self.images + other.images,
-            self.faces + other.faces,
-            self.matched + other.matched,
-            self.extra + other.extra,
-            max(self.confidence_difference, other.confidence_difference),
-        )
-
-
-@dataclass
-class LargestFound:
-    """Whether the cascade finds the package's largest face.
-
-    Attributes:
-        images: how many show, to the package, a largest face of at least `MIN_SHARE` of their shorter side.
-        found: of these, in how many the cascade's largest face overlaps it by at least `MIN_LARGEST_IOU`.
-        elsewhere: of those left, in how many another of the cascade's faces does.
-    """
-
-    images: int = 0
-    found: int = 0
-    elsewhere: int = 0
-
-    def add(self, ours: Sequence[Face], theirs: Sequence[Face], shorter_side: int) -> None:
-        """Count one image."""
-        if not theirs:
-            return
-        wanted = faces.largest(theirs)
-        if max(wanted.width, wanted.height) < MIN_SHARE * shorter_side:
-            return
-        self.images += 1
-        if ours and overlap(faces.largest(ours), wanted) >= MIN_LARGEST_IOU:
-            self.found += 1
-        elif any(overlap(face, wanted) >= MIN_LARGEST_IOU for face in ours):
-            self.elsewhere += 1
-
-    def __add__(self, other: LargestFound) -> LargestFound:
-        """Of both sets of images together."""
-        return LargestFound(self.images + other.images, self.found + other.found, self.elsewhere + other.elsewhere)
-
-
-def overlap(face: Face, other: Face) -> float:
-    """Intersection over union of two faces' boxes, in [0, 1]."""
-    width = min(face.x + face.width, other.x + other.width) - max(face.x, other.x)
-    height = min(face.y + face.height, other.y + other.height) - max(face.y, other.y)
-    shared = max(0, width) * max(0, height)
-    return shared / (face.width * face.height + other.width * other.height - shared)
-
-
-def package() -> Detect:
-    """`mtcnn.MTCNN().detect_faces` at its defaults."""
-    nets = MTCNN()
-
-    def detect(pixels: Pixels) -> list[Face]:
-        return [Face(*map(int, face["box"]), float(face["confidence"])) for face in nets.detect_faces(pixels)]
-
-    return detect
-
-
 def compose_frames(photos: Sequence[Pixels], width: int, height: int, count: int) -> Iterator[Pixels]:
-    """Camera frames that show one to three of the photos, at random places beside each other; the same at every call.
+    """Camera frames with one to three photos at random places beside each other, the same ones at every call.
 
     Args:
-        photos: what is pasted, one after the other.
-        width: of the frames, in pixels.
-        height: of the frames, in pixels.
-        count: how many frames.
+        photos: Photos to paste, one after the other.
+        width: Width of the frames, in pixels.
+        height: Height of the frames, in pixels.
+        count: Number of frames.
 
     Yields:
-        uint8 (height, width, 3) RGB. The ground is a photo blurred until no face is left in it.
+        uint8 (height, width, 3) RGB. The background is a photo, blurred until it shows no face.
     """
     random = np.random.default_rng(width)
     queue = iter([*photos] * (1 + 4 * count // len(photos)))
@@ -195,25 +99,26 @@ def compose_frames(photos: Sequence[Pixels], width: int, height: int, count: int
 
 
 def compare(
-    theirs: Iterable[Sequence[Face]], pixels: Iterable[Pixels], exact: FaceDetector, served: FaceDetector
+    package: Detect, pixels: Iterable[Pixels], exact: FaceDetector, served: FaceDetector
 ) -> tuple[Agreement, LargestFound]:
     """Both comparisons over a set of images.
 
     Args:
-        theirs: what the package finds in each.
-        pixels: the images, uint8 (height, width, 3) RGB each.
-        exact: the cascade at the package's settings.
-        served: the cascade at the bundle's; it sees what the service decodes from each image as a JPEG file.
+        package: The package's detector.
+        pixels: The images.
+        exact: The cascade at the package's settings.
+        served: The cascade at the bundle's settings; each image reaches it as a JPEG file.
     """
     agreement, largest = Agreement(), LargestFound()
-    for image, wanted in zip(pixels, theirs, strict=True):
-        agreement.add(exact.detect(image), wanted)
-        largest.add(detect_as_served(served, image), wanted, min(image.shape[:2]))
+    for image in pixels:
+        wanted = package(image)
+        agreement += Agreement.of(exact.detect(image), wanted)
+        largest += LargestFound.of(detect_as_served(served, image), wanted, min(image.shape[:2]))
     return agreement, largest
 
 
 def detect_as_served(detector: FaceDetector, pixels: Pixels) -> list[Face]:
-    """Faces that the service finds in an image that reaches it as a JPEG file of high quality."""
+    """Faces that the service finds in an image that it receives as a JPEG file of high quality."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "JPEG", quality=95)
     frame = images.decode_frame(file.getvalue(), working_side=detector.settings.working_side)
@@ -221,11 +126,11 @@ def detect_as_served(detector: FaceDetector, pixels: Pixels) -> list[Face]:
 
 
 def compare_moods(bundle: Path, photos: Path) -> dict[str, float | int]:
-    """What the shortcuts of the bundle's settings cost on the held-out photos, validation and test together.
+    """Effect of the bundle's detector settings on the moods of the held-out photos, validation and test together.
 
     Returns:
-        Weighted F1 and the share of photos with a face, in exact arithmetic and as served, and how many photos
-        there are. A photo without a face has no part in its F1.
+        Number of photos; weighted F1 and the share of photos with a face, in exact arithmetic and as served. F1 is that
+        of the photos with a face.
     """
     classifier = MoodClassifier(bundle / "classifier")
     served = DetectorSettings.read(bundle / "detector" / SETTINGS_FILE)
@@ -234,77 +139,85 @@ def compare_moods(bundle: Path, photos: Path) -> dict[str, float | int]:
     for name, settings in {"exact": replace(served, exact=True, working_side=None), "served": served}.items():
         estimator = MoodEstimator(FaceDetector(bundle / "detector", settings), classifier)
         predictions, coverage = predict_photos(estimator, photos, held_out)
-        f1 = f1_score(predictions.moods, predictions.predicted, average="weighted")
-        result |= {f"{name}_weighted_f1": round(float(f1), 4), f"{name}_coverage": round(coverage, 4)}
+        result |= {
+            f"{name}_weighted_f1": round(weighted_f1(predictions), 4),
+            f"{name}_coverage": round(coverage, 4),
+        }
     return result
 
 
-def report(
-    results: Mapping[str, tuple[Agreement, LargestFound]], moods: Mapping[str, float | int]
-) -> tuple[dict[str, Any], str]:
-    """The figures for a JSON file, with what became of each bound, and the same as Markdown.
+def report(results: Mapping[str, tuple[Agreement, LargestFound]], moods: Mapping[str, float | int]) -> dict[str, Any]:
+    """The content of `equivalence.json`, with the bounds that hold.
 
     Args:
-        results: by the name of the set of images.
-        moods: of `compare_moods`.
+        results: Results of `compare` by the name of the set of images.
+        moods: Result of `compare_moods`.
     """
-    agreement, largest = Agreement(), LargestFound()
-    for one, other in results.values():
-        agreement, largest = agreement + one, largest + other
+    agreements, largests = zip(*results.values(), strict=True)
+    agreement, largest = sum(agreements, Agreement()), sum(largests, LargestFound())
     every = {**results, "all": (agreement, largest)}
-    bounds = {
-        "matched": agreement.matched >= MIN_MATCHED * agreement.faces,
-        "extra": agreement.extra <= MAX_EXTRA * agreement.faces,
-        "largest_found": largest.found >= MIN_LARGEST_FOUND * largest.images,
-        "weighted_f1": moods["served_weighted_f1"] >= moods["exact_weighted_f1"] - MAX_F1_LOSS,
-    }
-    figures = {
+    return {
         "package_settings": {name: asdict(one) for name, (one, _) in every.items()},
         "bundle_settings": {name: asdict(other) for name, (_, other) in every.items()},
         "moods": dict(moods),
-        "bounds_hold": bounds,
+        "bounds_hold": {
+            "matched": agreement.matched >= MIN_MATCHED * agreement.faces,
+            "extra": agreement.extra <= MAX_EXTRA * agreement.faces,
+            "largest_found": largest.found >= MIN_LARGEST_FOUND * largest.images,
+            "weighted_f1": moods["served_weighted_f1"] >= moods["exact_weighted_f1"] - MAX_F1_LOSS,
+        },
     }
-    text = f"""# The cascade against the `mtcnn` package
+
+
+def page(content: Mapping[str, Any]) -> str:
+    """The result of `report` as Markdown."""
+    agreements = {name: Agreement(**values) for name, values in content["package_settings"].items()}
+    largests = {name: LargestFound(**values) for name, values in content["bundle_settings"].items()}
+    moods = content["moods"]
+    return f"""# The cascade against the `mtcnn` package
 
 Written by `python -m pipelines.detector_equivalence`. Frames are composed of photos.
 
 ## At the package's settings, in exact arithmetic
 
-Matched: intersection over union of at least {MIN_IOU}, confidence within {MAX_CONFIDENCE_DIFFERENCE}. Bounds:
-{MIN_MATCHED:.0%} of its faces matched, at most {MAX_EXTRA:.0%} more.
+Two faces match if their boxes have an intersection over union of at least {MIN_IOU} and their confidences differ by at
+most {MAX_CONFIDENCE_DIFFERENCE}. Bounds: the cascade matches at least {MIN_MATCHED:.0%} of the package's faces and
+finds at most {MAX_EXTRA:.0%} more.
 
 {
         markdown.table(
-            ("images of", "images", "its faces", "matched", "extra", "largest difference in confidence"),
+            ("set", "images", "faces (package)", "matched", "extra faces", "largest difference in confidence"),
             (
                 (name, one.images, one.faces, one.matched, one.extra, f"{one.confidence_difference:.1g}")
-                for name, (one, _) in every.items()
+                for name, one in agreements.items()
             ),
         )
     }
 
 ## At the bundle's settings, as the service decodes
 
-Where the package's largest face has a side of at least {MIN_SHARE:.0%} of the frame's shorter side, it is also the
-largest of the service (intersection over union of at least {MIN_LARGEST_IOU}). Bound: {MIN_LARGEST_FOUND:.1%}.
+Counted are images in which the package's largest face has a side of at least {MIN_SHARE:.0%} of the image's shorter
+side. It is found if the largest face of the cascade has an intersection over union of at least {MIN_LARGEST_IOU} with
+it. Bound: {MIN_LARGEST_FOUND:.1%} of these images.
 
 {
         markdown.table(
-            ("images of", "with such a face", "found", "found, but not as the largest", "share"),
+            ("set", "images with such a face", "found", "found, but not as the largest face", "share found"),
             (
-                (name, other.images, other.found, other.elsewhere, other.found / max(other.images, 1))
-                for name, (_, other) in every.items()
+                (name, one.images, one.found, one.elsewhere, one.found / max(one.images, 1))
+                for name, one in largests.items()
             ),
         )
     }
 
 ## Moods of the held-out photos
 
-{moods["photos"]:,} photos of validation and test. Bound: {MAX_F1_LOSS} of weighted F1.
+{moods["photos"]:,} photos of validation and test; weighted F1 is that of the photos with a face. Bound: as served it
+is at most {MAX_F1_LOSS} lower than in exact arithmetic.
 
 {
         markdown.table(
-            ("detector", "weighted F1", "photos with a face"),
+            ("detector", "weighted F1", "share of photos with a face"),
             (
                 ("exact arithmetic", f"{moods['exact_weighted_f1']:.4f}", f"{moods['exact_coverage']:.4f}"),
                 ("as served", f"{moods['served_weighted_f1']:.4f}", f"{moods['served_coverage']:.4f}"),
@@ -312,38 +225,32 @@ largest of the service (intersection over union of at least {MIN_LARGEST_IOU}). 
         )
     }
 """
-    return figures, text
 
 
-def main(detect: Detect | None = None) -> None:
+def main() -> None:
     """Compare and write the report.
-
-    Args:
-        detect: the package; loaded where it is not given.
 
     Raises:
         RuntimeError: a bound is missed; the report says by how much.
     """
-    theirs = detect or package()
-    nets = paths.BUNDLE / "detector"
+    package, nets = mtcnn_package(), paths.BUNDLE / "detector"
     exact, served = FaceDetector(nets, DetectorSettings()), FaceDetector(nets)
     photos = sample_photos(paths.PHOTOS, PHOTOS)
-    sets: dict[str, tuple[int, Callable[[], Iterable[Pixels]]]] = {"photos": (len(photos), lambda: photos)}
+    sets: dict[str, tuple[int, Iterable[Pixels]]] = {"photos": (len(photos), photos)}
     for (width, height), count in FRAMES.items():
-        sets[f"{width}x{height}"] = count, partial(compose_frames, photos, width, height, count)
-    results = {}
-    for name, (count, pictures) in sets.items():
-        found = (theirs(picture) for picture in pictures())
-        shown = track(pictures(), f"{name} through both", total=count)
-        results[name] = compare(found, shown, exact, served)
-    figures, text = report(results, compare_moods(paths.BUNDLE, paths.PHOTOS))
+        sets[f"{width}x{height}"] = count, compose_frames(photos, width, height, count)
+    results = {
+        name: compare(package, track(pixels, f"{name} through both", total=count), exact, served)
+        for name, (count, pixels) in sets.items()
+    }
+    content = report(results, compare_moods(paths.BUNDLE, paths.PHOTOS))
     paths.DETECTOR_EQUIVALENCE.mkdir(parents=True, exist_ok=True)
-    (paths.DETECTOR_EQUIVALENCE / "equivalence.json").write_text(json.dumps(figures, indent=2) + "\n")
-    (paths.DETECTOR_EQUIVALENCE / "equivalence.md").write_text(text)
-    print(text)
-    missed = [name for name, holds in figures["bounds_hold"].items() if not holds]
+    (paths.DETECTOR_EQUIVALENCE / "equivalence.json").write_text(json.dumps(content, indent=2) + "\n")
+    (paths.DETECTOR_EQUIVALENCE / "equivalence.md").write_text(page(content))
+    print(page(content))
+    missed = [name for name, holds in content["bounds_hold"].items() if not holds]
     if missed:
-        raise RuntimeError(f"the cascade is not what the mtcnn package is: {', '.join(missed)}")
+        raise RuntimeError(f"the cascade misses a bound against the mtcnn package: {', '.join(missed)}")
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ def summarise(predictions: Predictions, bins: int) -> dict[str, float]:
     """
     truth, predicted = predictions.moods, predictions.predicted
     return {
-        "weighted_f1": _weighted_f1(predictions),
+        "weighted_f1": weighted_f1(predictions),
         "macro_f1": float(f1_score(truth, predicted, labels=_MOOD_CODES, average="macro", zero_division=0)),
         "accuracy": float(accuracy_score(truth, predicted)),
         "macro_recall": _macro_recall(predictions),
@@ -48,7 +48,7 @@ def summarise(predictions: Predictions, bins: int) -> dict[str, float]:
     }
 
 
-def _weighted_f1(predictions: Predictions) -> float:
+def weighted_f1(predictions: Predictions) -> float:
     """Mean F1 of the moods, weighted by their numbers of images."""
     return float(
         f1_score(predictions.moods, predictions.predicted, labels=_MOOD_CODES, average="weighted", zero_division=0)
@@ -119,12 +119,12 @@ def corruption_losses(clean: Predictions, corrupted: Mapping[str, Predictions]) 
         One row per corruption: `slice` (its name), `weighted_f1`, `loss` (of weighted F1 against the clean faces),
         `macro_recall`.
     """
-    before = _weighted_f1(clean)
+    before = weighted_f1(clean)
     rows = [
         {
             "slice": name,
-            "weighted_f1": _weighted_f1(one),
-            "loss": before - _weighted_f1(one),
+            "weighted_f1": weighted_f1(one),
+            "loss": before - weighted_f1(one),
             "macro_recall": _macro_recall(one),
         }
         for name, one in corrupted.items()

@@ -123,7 +123,7 @@ def _wilson(shares: NDArray[np.float64], counts: NDArray[np.integer[Any]]) -> tu
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a PNG without matplotlib's version in it, so that an update of matplotlib alone leaves the file as it is."""
+    """Write a PNG without matplotlib's version in it, so that its updates alone leave the file as it is."""
     figure.savefig(path, dpi=100, metadata={"Software": None})
 
 

@@ -1,0 +1,123 @@
+"""Agreement of two face detectors on the same images: the service's cascade and the `mtcnn` package."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from mtcnn import MTCNN
+from numpy.typing import NDArray
+
+from pipelines.data.dataset import PHOTOS_SCHEMA, count_rows, iterate_images
+from service import faces, images
+from service.detector import Face
+
+Pixels = NDArray[np.uint8]
+"""An image, uint8 (height, width, 3), RGB."""
+Detect = Callable[[Pixels], list[Face]]
+
+MIN_IOU: Final = 0.9
+MAX_CONFIDENCE_DIFFERENCE: Final = 0.02
+"""Two faces match if their boxes overlap by at least `MIN_IOU` and their confidences differ by no more than this."""
+MIN_MATCHED: Final = 0.99
+"""Lower bound for the share of the package's faces that the cascade matches."""
+MIN_LARGEST_IOU: Final = 0.5
+MIN_SHARE: Final = 0.08
+"""Side of the smallest face that must be found at the bundle's settings, as a share of the image's shorter side."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Agreement of the cascade with the package at the same settings.
+
+    Attributes:
+        images: Number of images.
+        faces: Faces that the package found.
+        matched: Faces of the package that the cascade matches; see `MAX_CONFIDENCE_DIFFERENCE`.
+        extra: Faces of the cascade that match none of the package's.
+        confidence_difference: Largest difference of the confidences of a matched pair.
+    """
+
+    images: int = 0
+    faces: int = 0
+    matched: int = 0
+    extra: int = 0
+    confidence_difference: float = 0.0
+
+    @classmethod
+    def of(cls, ours: Sequence[Face], theirs: Sequence[Face]) -> Agreement:
+        """Agreement on one image; each face of the cascade matches at most one of the package's."""
+        unmatched, differences = list(ours), [0.0]
+        for other in theirs:
+            best = max(unmatched, key=lambda face: intersection_over_union(face, other), default=None)
+            if best is None or intersection_over_union(best, other) < MIN_IOU:
+                continue
+            difference = abs(best.confidence - other.confidence)
+            if difference <= MAX_CONFIDENCE_DIFFERENCE:
+                unmatched.remove(best)
+                differences.append(round(difference, 6))
+        return cls(1, len(theirs), len(differences) - 1, len(unmatched), max(differences))
+
+    def __add__(self, other: Agreement) -> Agreement:
+        return Agreement(
+            self.images + other.images,
+            self.faces + other.faces,
+            self.matched + other.matched,
+            self.extra + other.extra,
+            max(self.confidence_difference, other.confidence_difference),
+        )
+
+
+@dataclass(frozen=True)
+class LargestFound:
+    """How often the cascade finds the package's largest face.
+
+    Attributes:
+        images: Images in which the package's largest face has a side of at least `MIN_SHARE` of the shorter side.
+        found: Those in which the cascade's largest face overlaps it by at least `MIN_LARGEST_IOU`.
+        elsewhere: Those in which another face of the cascade does.
+    """
+
+    images: int = 0
+    found: int = 0
+    elsewhere: int = 0
+
+    @classmethod
+    def of(cls, ours: Sequence[Face], theirs: Sequence[Face], shorter_side: int) -> LargestFound:
+        """The counts for one image."""
+        wanted = faces.largest(theirs) if theirs else None
+        if wanted is None or max(wanted.width, wanted.height) < MIN_SHARE * shorter_side:
+            return cls()
+        found = bool(ours) and intersection_over_union(faces.largest(ours), wanted) >= MIN_LARGEST_IOU
+        elsewhere = not found and any(intersection_over_union(face, wanted) >= MIN_LARGEST_IOU for face in ours)
+        return cls(1, int(found), int(elsewhere))
+
+    def __add__(self, other: LargestFound) -> LargestFound:
+        return LargestFound(self.images + other.images, self.found + other.found, self.elsewhere + other.elsewhere)
+
+
+def intersection_over_union(face: Face, other: Face) -> float:
+    """Overlap of the boxes of two faces, in [0, 1]."""
+    width = min(face.x + face.width, other.x + other.width) - max(face.x, other.x)
+    height = min(face.y + face.height, other.y + other.height) - max(face.y, other.y)
+    shared = max(0, width) * max(0, height)
+    return shared / (face.width * face.height + other.width * other.height - shared)
+
+
+def mtcnn_package() -> Detect:
+    """`mtcnn.MTCNN().detect_faces` at its defaults."""
+    nets = MTCNN()
+
+    def detect(pixels: Pixels) -> list[Face]:
+        return [Face(*map(int, face["box"]), float(face["confidence"])) for face in nets.detect_faces(pixels)]
+
+    return detect
+
+
+def sample_photos(path: Path, count: int) -> list[Pixels]:
+    """Decoded photos at equal distances in the dataset's file."""
+    rows = np.linspace(0, count_rows(path, PHOTOS_SCHEMA) - 1, count).astype(int)
+    return [images.decode(data) for data in iterate_images(path, PHOTOS_SCHEMA, rows)]
