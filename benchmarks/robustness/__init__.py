@@ -1,1 +1,1 @@
-"""What the service withstands: overload, faults, damaged images; for seconds in the tests, for minutes in `make soak`."""
+"""What the service withstands: overload, faults, damaged images; seconds in the tests, minutes in `make soak`."""

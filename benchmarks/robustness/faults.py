@@ -1,11 +1,10 @@
-"""What a server must withstand, each as a function that brings it about and says what came of it.
+"""Faults of a server, each as a function that causes it and measures the outcome.
 
-The tests run them for seconds and assert what must hold; `benchmarks.robustness.soak` runs them for minutes and measures.
+The tests run them for seconds and assert what must hold; `benchmarks.robustness.soak` runs them for minutes.
 """
 
 from __future__ import annotations
 
-import http.client
 import os
 import signal
 import threading
@@ -13,30 +12,25 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import psutil
 
 from benchmarks import load
-from benchmarks.server import HOST, RunningServer
-
-OK: Final = 200
-NO_FACE: Final = 422
-OVERLOADED: Final = 503
+from benchmarks.server import RunningServer, get, ready
 
 
 @dataclass(frozen=True)
 class Overload:
-    """What came of more requests than can be answered.
+    """Outcome of more requests than the server can answer.
 
     Attributes:
-        capacity: answers per second that a busy server gave before.
-        offered: requests per second.
-        statuses: how many answers had each status.
-        accepted_p99: seconds within which 99 % of the accepted were answered.
-        refused_p99: seconds within which 99 % of the refused were told so.
-        refused_max: the slowest of those.
-        without_retry_after: refusals that did not say when to come back.
+        capacity: Answers per second of a busy server, before the overload.
+        offered: Requests per second.
+        statuses: Number of answers by status.
+        accepted_p99: 99th percentile of the response time of accepted requests, in seconds.
+        refused_p99: 99th percentile of the response time of refused requests, in seconds.
+        refused_max: Longest response time of a refused request, in seconds.
+        without_retry_after: Number of refusals without a Retry-After header.
     """
 
     capacity: float
@@ -49,41 +43,42 @@ class Overload:
 
 
 def overload(port: int, request: bytes, *, clients: int, seconds: float, busy_clients: int = 4) -> Overload:
-    """Find out what the server can do, then offer twice that.
+    """Measure the server's capacity, then offer twice as much.
 
     Args:
-        port: of the server.
-        request: what all clients send.
-        clients: that offer twice the capacity.
-        seconds: for which they do; the capacity is measured over a fifth of it.
-        busy_clients: enough to keep the server busy, and few enough that it refuses nobody.
+        port: Port of the server.
+        request: Request of all clients.
+        clients: Number of clients that offer twice the capacity.
+        seconds: Duration of the overload; the capacity is measured for a fifth of it.
+        busy_clients: Number of clients that keep the server busy without being refused.
     """
     measured = max(1.0, seconds / 5)
     load.run(port, [request], clients=busy_clients, seconds=1)
-    capacity = sum(a.status == OK for a in load.run(port, [request], clients=busy_clients, seconds=measured)) / measured
+    busy = load.run(port, [request], clients=busy_clients, seconds=measured)
+    capacity = sum(answer.status == load.OK for answer in busy) / measured
     answers = load.run(port, [request], clients=clients, seconds=seconds, rate=2 * capacity)
-    accepted = [answer for answer in answers if answer.status == OK]
-    refused = [answer for answer in answers if answer.status == OVERLOADED]
+    accepted = [answer for answer in answers if answer.status == load.OK]
+    refused = [answer for answer in answers if answer.status == load.OVERLOADED]
     return Overload(
         capacity=round(capacity, 1),
         offered=round(len(answers) / seconds, 1),
         statuses=dict(Counter(answer.status for answer in answers)),
         accepted_p99=load.percentile(accepted, 99),
         refused_p99=load.percentile(refused, 99),
-        refused_max=max((answer.seconds for answer in refused), default=float("nan")),
+        refused_max=load.percentile(refused, 100),
         without_retry_after=sum(not answer.retry_after for answer in refused),
     )
 
 
 @dataclass(frozen=True)
 class Kill:
-    """What came of a worker's sudden end.
+    """Outcome of a worker's sudden end.
 
     Attributes:
-        connections: that the worker had; no more than these requests may be lost.
-        lost: requests that were not answered.
-        statuses: how many answers had each status.
-        replaced_after: seconds until there were as many workers as before, and the new one answered.
+        connections: Number of the worker's connections, an upper bound for `lost`.
+        lost: Number of requests without an answer.
+        statuses: Number of answers by status.
+        replaced_after: Seconds until the server had its number of workers again and the new one answered.
     """
 
     connections: int
@@ -93,17 +88,17 @@ class Kill:
 
 
 def kill_a_worker(server: RunningServer, request: bytes, *, clients: int, seconds: float) -> Kill:
-    """SIGKILL a worker while clients send, and wait for the next.
+    """SIGKILL a worker while clients send, and wait for its replacement.
 
     Args:
-        server: running.
-        request: what the clients send.
-        clients: that send without a pause.
-        seconds: for which they do; the worker is killed after a third of it.
+        server: Running server.
+        request: Request of all clients.
+        clients: Number of clients that send without a pause.
+        seconds: Duration of sending; the worker is killed after a third of it.
     """
     answers: list[load.Answer] = []
     sending = threading.Thread(
-        target=lambda: answers.extend(load.run(server.port, [request], clients=clients, seconds=seconds))
+        target=lambda: load.run(server.port, [request], clients=clients, seconds=seconds, answers=answers)
     )
     sending.start()
     time.sleep(seconds / 3)
@@ -123,50 +118,37 @@ def _connections(process: psutil.Process) -> int:
 
 
 def _until_replaced(server: RunningServer, victim: psutil.Process, count: int) -> float:
-    """Wait for a worker that is not the victim and listens; when that was, as `time.perf_counter` counts.
+    """Wait for the number of workers from before; the time, on the clock of `time.perf_counter`.
 
     Raises:
-        RuntimeError: none came within a minute.
+        RuntimeError: No worker came within a minute.
     """
     deadline = time.perf_counter() + 60
     while time.perf_counter() < deadline:
         workers = [worker for worker in server.workers() if worker.pid != victim.pid]
-        # One that has set itself up has the descriptors of an event loop; and there must be someone who answers.
-        if len(workers) >= count and all(_answers(worker) for worker in workers) and ready(server.port):
+        if len(workers) >= count and all(_is_loaded(worker) for worker in workers) and ready(server.port):
             return time.perf_counter()
         time.sleep(0.1)
-    raise RuntimeError("the worker that was killed was not replaced within a minute")
+    raise RuntimeError("the killed worker was not replaced within a minute")
 
 
-def _answers(worker: psutil.Process) -> bool:
-    """Whether a worker has loaded its model: its graph library is mapped."""
+def _is_loaded(worker: psutil.Process) -> bool:
+    """Whether a worker has loaded its model: the library of ONNX Runtime is mapped."""
     try:
         return any("onnxruntime" in region.path for region in worker.memory_maps())
     except psutil.Error:
         return False
 
 
-def ready(port: int) -> bool:
-    """Whether a server takes requests."""
-    connection = http.client.HTTPConnection(HOST, port, timeout=10)
-    try:
-        connection.request("GET", "/readyz")
-        return connection.getresponse().status == OK
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
-
-
 @dataclass(frozen=True)
 class Drain:
-    """What came of an orderly end.
+    """Outcome of an orderly shutdown.
 
     Attributes:
-        in_flight: requests that were being answered.
-        lost: those of them that were not.
-        exit_code: of the server.
-        seconds: that the end took.
+        in_flight: Number of requests in flight at SIGTERM.
+        lost: Number of those without an answer.
+        exit_code: Exit status of the server.
+        seconds: Duration of the shutdown.
     """
 
     in_flight: int
@@ -179,19 +161,19 @@ def drain(server: RunningServer, request: bytes, *, clients: int) -> tuple[Drain
     """SIGTERM a server as soon as it has answered the first of many requests.
 
     Args:
-        server: running; ended afterwards.
-        request: what each client sends once.
-        clients: how many send at the same time; more than the server has threads, so that some are in flight.
+        server: Running server; it has ended afterwards.
+        request: Request that each client sends once.
+        clients: Number of simultaneous clients; more than the server's threads, so that some requests are in flight.
 
     Returns:
-        What came of it, and the answers.
+        The outcome, and the answers.
     """
     answers: list[load.Answer] = []
     sending = threading.Thread(
         target=lambda: load.run(server.port, [request], clients=clients, seconds=0.02, answers=answers)
     )
     sending.start()
-    while sending.is_alive() and not answers:  # then all connections are accepted: they are older than the answer
+    while sending.is_alive() and not answers:  # all connections are older than the first answer, and thus accepted
         time.sleep(0.001)
     ended = time.perf_counter()
     os.kill(server.process.pid, signal.SIGTERM)
@@ -204,10 +186,10 @@ def drain(server: RunningServer, request: bytes, *, clients: int) -> tuple[Drain
 
 
 def lines(log: Path) -> int:
-    """How many whole lines a log has.
+    """The number of lines in a prediction log; 0 if there is no file.
 
     Raises:
-        ValueError: its last line is not whole.
+        ValueError: The last line is incomplete.
     """
     content = log.read_bytes() if log.exists() else b""
     if content and not content.endswith(b"\n"):
@@ -216,10 +198,7 @@ def lines(log: Path) -> int:
 
 
 def log_failures(port: int, token: str | None = None) -> float:
-    """How many lines could not be written, as the server counts them."""
-    connection = http.client.HTTPConnection(HOST, port, timeout=10)
-    connection.request("GET", "/metrics", headers={"Authorization": f"Bearer {token}"} if token else {})
-    text = connection.getresponse().read().decode()
-    connection.close()
+    """The number of lines that could not be written, by the server's own count."""
+    _, text = get(port, "/metrics", token)
     (line,) = (line for line in text.splitlines() if line.startswith("meaa_prediction_log_failures_total"))
     return float(line.split()[-1])

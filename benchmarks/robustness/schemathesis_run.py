@@ -1,4 +1,4 @@
-"""Schemathesis against a running server: requests made from its OpenAPI document, and answers checked against it."""
+"""Schemathesis against a running server: requests generated from its OpenAPI document, answers checked against it."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Final
 
 # Bytes that the document allows need not be an image, and an image need not show a face: 400, 415 and 422 are right.
-_LEFT_OUT: Final = "positive_data_acceptance"
+_EXCLUDED_CHECK: Final = "positive_data_acceptance"
 
 
 @dataclass(frozen=True)
 class SchemaRun:
-    """What Schemathesis said.
+    """Result of Schemathesis.
 
     Attributes:
-        passed: whether every answer was as documented.
-        output: its report.
+        passed: Whether every answer was as documented.
+        output: Report of Schemathesis.
     """
 
     passed: bool
@@ -26,18 +26,18 @@ class SchemaRun:
 
 
 def run(url: str, directory: Path, *, examples: int, token: str | None = None, seed: int = 20) -> SchemaRun:
-    """Run it.
+    """Run Schemathesis.
 
     Args:
-        url: of the server, whose API page must be on.
-        directory: where it may leave files.
-        examples: requests made at random for each operation, beside those made systematically.
-        token: sent where the document asks for one.
-        seed: of the random requests.
+        url: Address of the server, whose API page must be on.
+        directory: Working directory, where it may leave files.
+        examples: Number of random requests per operation, beside the systematic ones.
+        token: Bearer token for operations that need one.
+        seed: Seed of the random requests.
     """
     command = [
         str(Path(sys.executable).with_name("schemathesis")), "run", f"{url.rstrip('/')}/docs.json",
-        "--url", url, "--checks", "all", "--exclude-checks", _LEFT_OUT, "--max-examples", str(examples),
+        "--url", url, "--checks", "all", "--exclude-checks", _EXCLUDED_CHECK, "--max-examples", str(examples),
         "--seed", str(seed), "--generation-database", "none", "--no-color", "--request-timeout", "60",
         *(["--header", f"Authorization: Bearer {token}"] if token else []),
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""What an image would leave behind, and the search for it on a disk."""
+"""Traces of an image on a disk: byte strings that a stored image would contain, and the search for them."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from service import images
 from service.detector import Face
 from service.faces import crop
 
-_LENGTH: Final = 24  # bytes of a marker: enough that nothing else has them
-_LARGEST_FILE: Final = 200_000_000
-_LEFT_OUT: Final = (".git", ".venv", "node_modules")
+_LENGTH: Final = 24  # bytes of a marker: enough to make a chance match impossible
+_MAX_FILE_BYTES: Final = 200_000_000
+_EXCLUDED: Final = (".git", ".venv", "node_modules")
 
 
 def markers(data: bytes, face: Face | None = None) -> list[bytes]:
-    """Pieces of an image, as they would stand in a file that was made of it.
+    """Byte strings that a file made from an image would contain.
 
     Args:
-        data: the image file: pieces of it, also in hexadecimal and base64, are markers.
-        face: found in it: rows of its crop are, too.
+        data: Image file; its bytes in raw, hexadecimal and base64 form are markers.
+        face: Face found in it; rows of its crop are markers, too.
 
     Returns:
-        Byte strings of `24` bytes or more, from the file, its pixels (RGB, BGR, grey) and the face's crop.
+        Byte strings from the file, its pixels (RGB, BGR, grey) and the face's crop, of 24 bytes or more each.
     """
-    # Not the first kilobyte: headers and tables are the same for every image of a camera.
+    # The first kilobyte is left out: all images of a camera share their headers and tables.
     pieces = [data[start : start + _LENGTH] for start in np.linspace(1024, len(data) - 99, 40).astype(int).tolist()]
     found = [*pieces, *(piece.hex().encode() for piece in pieces)]
     for piece in pieces:
-        # Three bytes are four characters, and nobody knows where the first group began.
+        # Base64 encodes groups of three bytes, which may start at any of three offsets.
         found += [base64.b64encode(piece[shift : shift + _LENGTH - 3]) for shift in range(3)]
     pixels = images.decode(data)
     grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
@@ -46,19 +46,19 @@ def markers(data: bytes, face: Face | None = None) -> list[bytes]:
 
 
 def _rows(pixels: NDArray[np.generic]) -> list[bytes]:
-    """The middles of some rows."""
+    """The middle 24 pixels of some rows."""
     rows = np.linspace(0, len(pixels) - 1, 12).astype(int)
     middle = pixels.shape[1] // 2
     return [np.ascontiguousarray(pixels[row, middle - 8 : middle + 16]).tobytes() for row in rows]
 
 
 def search(directories: Iterable[Path], wanted: list[bytes], *, since: float = 0.0) -> list[Path]:
-    """The files that hold any of the markers.
+    """The files that contain any of the markers.
 
     Args:
-        directories: looked through with all that is below, but environments and git's own files.
-        wanted: the markers.
-        since: files last changed before are passed over, seconds since 1970.
+        directories: Directories, searched recursively except for environments and `.git`.
+        wanted: Markers.
+        since: Time in seconds since 1970; files last changed before it are skipped.
     """
     return [path for directory in directories for path in _files(directory, since) if _holds(path, wanted)]
 
@@ -67,11 +67,11 @@ def _files(directory: Path, since: float) -> Iterator[Path]:
     for entry in sorted(directory.iterdir()) if directory.is_dir() else []:
         try:
             if entry.is_dir() and not entry.is_symlink():
-                if not entry.name.startswith(_LEFT_OUT):
+                if not entry.name.startswith(_EXCLUDED):
                     yield from _files(entry, since)
-            elif entry.is_file() and since <= entry.stat().st_mtime and entry.stat().st_size < _LARGEST_FILE:
+            elif entry.is_file() and since <= entry.stat().st_mtime and entry.stat().st_size < _MAX_FILE_BYTES:
                 yield entry
-        except OSError:  # gone, or somebody else's
+        except OSError:  # deleted meanwhile, or not readable
             continue
 
 
