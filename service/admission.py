@@ -1,7 +1,7 @@
-"""Who is let in: bounds on what a worker holds and on how long an image waits, so that overload is answered at once.
+"""Admission control: limits on what a worker holds and on how long an image waits, so that overload is refused at once.
 
-Requests that are still being received are bounded by their bytes (`Buffer`), images that are there by the time they
-would wait (`Admission`). A client that sends slowly therefore takes no place from those that do not.
+`Buffer` limits the bytes of requests that are still being received; `Admission` limits the waiting time of images that
+have arrived. A slow sender therefore takes no place in the queue.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from service.errors import OverloadedError
 
 T = TypeVar("T")
 
-_MEMORY: Final[float] = 0.2
-"""Weight of the latest image in the moving average of the seconds that one takes."""
+_LATEST_WEIGHT: Final[float] = 0.2
+"""Weight of the latest image in the exponential moving average of the seconds per image."""
 
 
 class Buffer:
-    """The bytes of all request bodies that a worker holds."""
+    """A limit on the bytes of all request bodies that a worker holds."""
 
     def __init__(self, max_bytes: int) -> None:
         self._free = max_bytes
 
     @contextmanager
     def lease(self) -> Iterator[Callable[[int], None]]:
-        """Room for a body as long as the request lasts.
+        """Room for one body until its request ends.
 
         Yields:
-            What to call with the number of bytes of each chunk before it is kept; raises OverloadedError where the
-            buffer is full.
+            Function to call with the number of bytes of each chunk before it is kept; it raises OverloadedError if
+            the buffer is full.
         """
         held = 0
 
@@ -51,50 +51,50 @@ class Buffer:
 
 
 class Admission:
-    """A queue for a few threads, with an end that is drawn where waiting would take too long.
+    """A queue for a few threads, which refuses work whose expected waiting time is too long.
 
-    Used from one event loop; the work alone runs in threads.
+    It is used from one event loop; only the work itself runs in threads.
     """
 
     def __init__(self, *, threads: int, max_queue: int, max_wait: float) -> None:
         """An empty queue.
 
         Args:
-            threads: pieces of work done at once.
-            max_queue: pieces of work that may wait or be done at once.
-            max_wait: seconds that a piece of work may be expected to wait.
+            threads: Number of pieces of work done in parallel.
+            max_queue: Most pieces of work in the queue, including those being done.
+            max_wait: Longest expected waiting time of a piece of work, in seconds.
         """
         self._threads = anyio.CapacityLimiter(threads)
         self._max_queue = max_queue
         self._max_wait = max_wait
         self._present = 0
-        self._seconds = 0.0  # that a piece of work takes; a moving average
+        self._seconds = 0.0  # moving average per piece of work
 
     def check(self) -> None:
-        """Whether one more would be let in now; to be asked before an upload is read.
+        """Check whether one more piece of work would be admitted now; to be called before an upload is read.
 
         Raises:
-            OverloadedError: it would not.
+            OverloadedError: It would be refused.
         """
         threads = int(self._threads.total_tokens)
-        ahead = self._present - threads + 1  # how many must be done before it has a thread
+        ahead = self._present - threads + 1  # pieces of work to finish before it gets a thread
         if self._present >= self._max_queue or ahead * self._seconds / threads > self._max_wait:
             raise OverloadedError("Too many requests are waiting. Try again in a moment.")
 
     async def run(self, work: Callable[[], T], *, given_up: Callable[[], Awaitable[bool]]) -> T | None:
-        """Do work in a thread, when its turn comes.
+        """Do work in a thread when its turn comes.
 
-        In a thread, so that the event loop goes on answering: NumPy, OpenCV, Pillow and ONNX Runtime release the GIL.
+        The event loop goes on serving meanwhile: NumPy, OpenCV, Pillow and ONNX Runtime release the GIL.
 
         Args:
-            work: what is to be done.
-            given_up: asked when its turn has come; whether nobody waits for the result any more.
+            work: Function that does the work.
+            given_up: Function that tells whether nobody waits for the result any more; called when the turn comes.
 
         Returns:
-            What the work returns; None where it was given up.
+            The result of the work; None if it was given up.
 
         Raises:
-            OverloadedError: there is no place for it.
+            OverloadedError: The queue is full, or the expected waiting time is too long.
         """
         self.check()
         self._present += 1
@@ -106,6 +106,6 @@ class Admission:
                 try:
                     return await anyio.to_thread.run_sync(work)
                 finally:
-                    self._seconds += _MEMORY * (time.perf_counter() - started - self._seconds)
+                    self._seconds += _LATEST_WEIGHT * (time.perf_counter() - started - self._seconds)
         finally:
             self._present -= 1

@@ -1,7 +1,7 @@
-"""The mood classifier: a champion's ONNX graph with the metadata that says how to feed it.
+"""The mood classifier: a champion's ONNX graph with the metadata that describes its input and calibration.
 
-Architecture, input size, normalisation and calibration all come out of the model bundle, so that a new champion
-needs no change here.
+Architecture, input size, normalisation and calibration all come from the model bundle, so that a new champion needs no
+change here.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ METADATA_FILE: Final[str] = "metadata.json"
 
 
 class InputSpec(BaseModel):
-    """What the graph takes: grey face crops of one size, pixels mapped to `pixel * scale + offset`.
+    """The graph's input: grey face crops of one size, with pixels mapped to `pixel * scale + offset`.
 
     Attributes:
-        size: side of the square crop, in pixels.
-        margin: see `service.faces.crop`.
-        scale: factor of the normalisation.
-        offset: summand of the normalisation.
+        size: Side of the square crop, in pixels.
+        margin: Share of the box's longer side that is added to it; see `service.faces.crop`.
+        scale: Factor of the normalisation.
+        offset: Summand of the normalisation.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -39,15 +39,15 @@ class InputSpec(BaseModel):
 
 
 class ClassifierMetadata(BaseModel):
-    """What a bundle says of its classifier.
+    """The description of a classifier in its bundle.
 
     Attributes:
-        name: the architecture, for example `mini_xception`.
-        version: the version in the model registry.
-        moods: names on the probability axis; must be `service.moods.MOODS`.
-        input: what the graph takes.
-        temperature: divides the logits before the softmax (Guo et al., "On Calibration of Modern Neural Networks",
-            ICML 2017); 1 leaves the probabilities as the graph gives them.
+        name: Name of the model, for example `mini_xception`.
+        version: Version in the model registry.
+        moods: Names on the probability axis; must be `service.moods.MOODS`.
+        input: Input of the graph.
+        temperature: Divisor of the logits before the softmax (Guo et al., "On Calibration of Modern Neural Networks",
+            ICML 2017); 1 leaves the graph's probabilities unchanged.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -60,14 +60,14 @@ class ClassifierMetadata(BaseModel):
 
 
 def normalise(faces: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.float32]:
-    """Grey crops, uint8 (n, size, size), to the graph's input, float32 (n, size, size, 1)."""
+    """The graph's input, float32 (n, size, size, 1), from grey crops, uint8 (n, size, size)."""
     return (faces.astype(np.float32) * np.float32(spec.scale) + np.float32(spec.offset))[..., None]
 
 
 def calibrate(probabilities: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
     """Temperature scaling of probabilities, (n, moods); each row of the result sums to 1.
 
-    Logits are needed only up to a constant per row, and the logarithm of a softmax is just that.
+    The logarithms of the probabilities serve as logits: the difference, a constant per row, does not change a softmax.
     """
     logits = np.log(np.maximum(probabilities.astype(np.float64), 1e-12)) / temperature
     exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -78,10 +78,14 @@ class MoodClassifier:
     """A champion, loaded and ready; safe to call from several threads."""
 
     def __init__(self, directory: Path, *, threads: int = 1) -> None:
-        """Load `GRAPH_FILE` and `METADATA_FILE`.
+        """Load a classifier.
+
+        Args:
+            directory: Directory with `GRAPH_FILE` and `METADATA_FILE`.
+            threads: Number of threads within one operator of the graph.
 
         Raises:
-            ValueError: the bundle was made for other moods than this code has.
+            ValueError: The bundle's moods are not `MOODS`.
         """
         self.metadata = ClassifierMetadata.model_validate_json((directory / METADATA_FILE).read_bytes())
         if self.metadata.moods != MOODS:
@@ -93,10 +97,10 @@ class MoodClassifier:
         """Calibrated probabilities of the moods.
 
         Args:
-            faces: uint8 (n, size, size), grey crops of `metadata.input.size`.
+            faces: Grey crops of side `metadata.input.size`, uint8 (n, size, size).
 
         Returns:
-            float64 (n, 4), columns in the order of `MOODS`, rows summing to 1.
+            Probabilities, float64 (n, 4), columns in the order of `MOODS`, rows summing to 1.
         """
         (probabilities,) = self._session.run(None, {self._input_name: normalise(faces, self.metadata.input)})
         return calibrate(probabilities, self.metadata.temperature)

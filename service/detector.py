@@ -2,12 +2,12 @@
 
 Zhang, Zhang, Li and Qiao, "Joint Face Detection and Alignment using Multi-task Cascaded Convolutional Networks",
 IEEE Signal Processing Letters 23(10), 2016. The weights are those of the `mtcnn` package (MIT licence), converted
-to ONNX by `pipelines.convert_detector`; the arithmetic between the nets (coordinates, suppression, patches) follows
-that package, so that at its settings this module finds the faces that it finds.
+to ONNX by `pipelines.convert_detector`. The arithmetic between the nets (coordinates, suppression, patches) follows
+that package: with the package's settings this module finds the same faces.
 
-Boxes inside this module are float64 arrays of shape (n, 4) with rows (x1, y1, x2, y2) in pixels of the image, the
-origin in its upper left corner; scores are float64 arrays of shape (n,). Which of the faces counts, and how it is
-cut out, is left to `service.faces`.
+Boxes inside this module are float64 arrays of shape (n, 4) with rows (x1, y1, x2, y2) in pixels of the image, whose
+origin is the upper left corner; scores are float64 arrays of shape (n,). Selecting and cropping a face is left to
+`service.faces`.
 """
 
 from __future__ import annotations
@@ -34,42 +34,45 @@ SETTINGS_FILE: Final[str] = "detector.json"
 NET_FILES: Final[tuple[str, str, str]] = ("pnet.onnx", "rnet.onnx", "onet.onnx")
 
 MIN_LOGIT: Final[str] = "min_logit"
-"""P-Net's second input, beside the image: the log-odds of a face that a candidate must exceed."""
+"""Name of P-Net's second input, beside the image: the log-odds of a face that a candidate must exceed."""
 
 _PNET_OUTPUTS: Final = ("cells", "offsets", "probabilities")
 
-# Geometry of the nets (paper, figure 2): P-Net sees 12 x 12 pixels and moves by 2, R-Net 24 x 24, O-Net 48 x 48.
+# Geometry of the nets (paper, figure 2): P-Net sees 12 x 12 pixels with a stride of 2, R-Net 24 x 24, O-Net 48 x 48.
 _PNET_CELL: Final[int] = 12
 _PNET_STRIDE: Final[int] = 2
 _RNET_SIZE: Final[int] = 24
 _ONET_SIZE: Final[int] = 48
 
 _LOGIT_ROUNDING: Final[float] = 1e-3
-"""More than a logit can differ by from that of the probability, so that the latter decides."""
+"""Margin by which P-Net's own threshold is lower: larger than any rounding error of a logit, so that the comparison of
+the probability decides."""
 
 _PATCHES_AT_ONCE: Final[int] = 16
-"""What a net makes of so many patches stays in a core's cache; with 64, each takes a fifth longer (measured)."""
+"""Batch size of R- and O-Net: the activations of 16 patches stay in a core's cache; with 64 patches, each takes a fifth
+longer (measured)."""
 
 _SUPPRESSED_AT_ONCE: Final[int] = 256
-"""Bound on memory, where an image is full of candidates."""
+"""Block size of non-maximum suppression; limits memory for images with many candidates."""
 
 _WORSE: Final = ~np.tri(_SUPPRESSED_AT_ONCE, dtype=bool)
-"""Of boxes by falling score, which (column) is worse than which (row)."""
+"""For boxes in descending order of score: whether the box of the column is worse than the box of the row."""
 
 _MOST_THREADS: Final[int] = 4
-"""Threads that an image is worth: the largest level of the pyramid is half of it."""
+"""Most threads for one image: its largest pyramid level is half of the work, so that more would not help."""
 
 _LEVEL_PIXELS: Final[int] = 500_000
-"""Bound on memory, where an image is so long that a share of its shorter side is few pixels: of the largest level."""
+"""Most pixels of the largest pyramid level; limits memory for images that are very long and narrow."""
 
 _REMAP_SIDE: Final[int] = 32_766
-"""Longest side of an image that OpenCV samples at free positions."""
+"""Longest side, in pixels, of an image that OpenCV's `remap` accepts."""
 
 _HALVED_FROM: Final[float] = 3.0
 _HALVED_AGAIN_FROM: Final[float] = 8.0
-"""How much larger than a level of the pyramid an image must be to be halved for it, and a halved one to be halved
-again. The small levels, which find the large faces, need many pixels for each of theirs: made from the level above,
-they move boxes by 2 % of their width, which cost 0.7 points of the moods' F1 on photos; like this, 0.1 (measured)."""
+"""Ratios of an image's size to a pyramid level's size from which on the image is halved before it is scaled: for the
+whole image, and for one that was already halved. The small levels, which find the large faces, must be averaged from
+many pixels. If each level was made from the one above, boxes would move by 2 % of their width, which would cost 0.7
+points of mood F1 on photos; these ratios cost 0.1 points (measured)."""
 
 Boxes = NDArray[np.float64]
 Scores = NDArray[np.float64]
@@ -80,13 +83,13 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True)
 class Face:
-    """A face in an image, in whole pixels of the upright image.
+    """A face in an image; its box is in whole pixels of the upright image.
 
     Attributes:
-        x: left edge.
-        y: upper edge.
-        width: width of the box.
-        height: height of the box.
+        x: Left edge of the box.
+        y: Upper edge of the box.
+        width: Width of the box.
+        height: Height of the box.
         confidence: O-Net's probability that this is a face, in [0, 1].
     """
 
@@ -102,19 +105,20 @@ class DetectorSettings:
     """Settings of the cascade; the defaults are those of the `mtcnn` package.
 
     Attributes:
-        min_face_pixels: side of the smallest face looked for, in pixels.
-        min_face_share: side of the smallest face looked for, as a share of the image's shorter side; the larger of
-            the two counts. 0 leaves it to `min_face_pixels`.
-        scale_factor: ratio of one level of the image pyramid to the one before, in (0, 1).
-        thresholds: lowest face probability kept after P-, R- and O-Net.
-        nms_level: intersection over union above which a box yields to a better one, within one pyramid level.
-        nms_pyramid: the same across the levels.
-        nms_rnet: the same after R-Net.
-        nms_onet: intersection over the smaller box above which a face yields to a better one, after O-Net.
-        exact: whether levels of the pyramid and patches are sampled from the whole image in floating point, as the
-            package does. Else levels are scaled from halved images, and all in whole numbers: the same faces in a
-            fraction of the time.
-        working_side: side that a frame is reduced to before it is searched; see `service.images.decode_frame`.
+        min_face_pixels: Side of the smallest face that is searched for, in pixels.
+        min_face_share: Side of the smallest face that is searched for, as a share of the image's shorter side. The
+            larger of this and `min_face_pixels` counts.
+        scale_factor: Ratio of one level of the image pyramid to the level before, in (0, 1).
+        thresholds: Face probabilities that a candidate must exceed after P-, R- and O-Net.
+        nms_level: Intersection over union (IoU) above which a better box suppresses another, within one pyramid level.
+        nms_pyramid: IoU above which a better box suppresses another, across the pyramid levels.
+        nms_rnet: IoU above which a better box suppresses another, after R-Net.
+        nms_onet: Intersection over the smaller box (IoS) above which a better box suppresses another, after O-Net.
+        exact: Whether pyramid levels and patches are sampled from the whole image in floating point, as in the `mtcnn`
+            package. Otherwise levels are scaled from halved images, in whole numbers: the same faces in a fraction of
+            the time.
+        working_side: Shortest side, in pixels, to which a frame may be reduced before it is searched; see
+            `service.images.decode_frame`.
     """
 
     min_face_pixels: int = 20
@@ -159,14 +163,14 @@ class FaceDetector:
         """Load the three nets.
 
         Args:
-            directory: holds `NET_FILES` and, where `settings` is not given, `SETTINGS_FILE`.
-            settings: overrides the settings in the directory.
-            threads: how many levels of the pyramid, or groups of patches, are looked at side by side while there is
-                only one image to look at; None has one for each core, up to four. The faces are the same.
+            directory: Directory with `NET_FILES` and, unless `settings` is given, `SETTINGS_FILE`.
+            settings: Settings that replace those of the directory.
+            threads: Number of pyramid levels, or batches of patches, that are processed in parallel while there is only
+                one image; None means one per core, up to four. It does not change the faces.
         """
         self.settings = settings or DetectorSettings.read(directory / SETTINGS_FILE)
         self._pnet, self._rnet, self._onet = (open_session(directory / name) for name in NET_FILES)
-        # Whole nets side by side: threads within one would have to wait for each other after each small operator.
+        # Whole nets run in parallel: threads within one net would wait for each other after every small operator.
         threads = threads or min(_MOST_THREADS, os.cpu_count() or 1)
         self._pool = ThreadPoolExecutor(threads, "detector") if threads > 1 else None
         self._images = 0
@@ -176,10 +180,10 @@ class FaceDetector:
         """Find the faces in an image.
 
         Args:
-            image: uint8 array of shape (height, width, 3), RGB.
+            image: RGB image, uint8 (height, width, 3).
 
         Returns:
-            The faces, most confident first; boxes are clipped to the image. Empty where there is none.
+            The faces, most confident first; boxes are clipped to the image. The list is empty if there is no face.
         """
         with self._counted():
             boxes, scores = self._propose(image)
@@ -189,7 +193,7 @@ class FaceDetector:
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
-        """Count the image among those that are looked at."""
+        """Count the image among those in progress."""
         with self._lock:
             self._images += 1
         try:
@@ -199,8 +203,8 @@ class FaceDetector:
                 self._images -= 1
 
     def _map(self, function: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
-        """`map`, side by side where no other image is looked at. Where one is, the cores have enough to do: handing
-        parts to other threads then costs a tenth to a quarter of the throughput (measured)."""
+        """`map`, in parallel if no other image is in progress. With several images the cores are busy anyway, and
+        handing parts to other threads would cost a tenth to a quarter of the throughput (measured)."""
         return map(function, items) if self._pool is None or self._images > 1 else self._pool.map(function, items)
 
     def _propose(self, image: NDArray[np.uint8]) -> tuple[Boxes, Scores]:
@@ -211,7 +215,7 @@ class FaceDetector:
         return _to_squares(boxes[kept]), scores[kept]
 
     def _propose_on_level(self, level: tuple[float, NDArray[np.float32]]) -> tuple[Boxes, Scores]:
-        """P-Net's candidates at one level, as `_pyramid` has it, in pixels of the image."""
+        """P-Net's candidates at one level from `_pyramid`, in pixels of the image."""
         scale, pixels = level
         threshold = self.settings.thresholds[0]
         min_logit = np.array(math.log(threshold / (1 - threshold)) - _LOGIT_ROUNDING, np.float32)
@@ -223,7 +227,7 @@ class FaceDetector:
         return boxes[kept], scores[kept]
 
     def _pyramid(self, image: NDArray[np.uint8]) -> Iterator[tuple[float, NDArray[np.float32]]]:
-        """The levels of the image pyramid, largest first: scale, and pixels as P-Net takes them."""
+        """The levels of the image pyramid, largest first: scale, and pixels as P-Net's input."""
         height, width = image.shape[:2]
         source = _normalise(image) if self.settings.exact else image
         for scale in pyramid_scales(width, height, self.settings):
@@ -236,7 +240,7 @@ class FaceDetector:
     def _look_at(
         self, net: onnxruntime.InferenceSession, image: NDArray[np.uint8], boxes: Boxes, size: int
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """What R- or O-Net says of boxes (at least one), a bounded number at a time.
+        """Run R- or O-Net on boxes (at least one), in batches.
 
         Returns:
             Offsets, float32 (n, 4), and probabilities of no face and face, float32 (n, 2).
@@ -255,7 +259,7 @@ class FaceDetector:
         return np.concatenate([offsets for offsets, _ in answers]), np.concatenate([scores for _, scores in answers])
 
     def _refine(self, image: NDArray[np.uint8], boxes: Boxes, scores: Scores) -> tuple[Boxes, Scores]:
-        """Stage 2: R-Net rejects most candidates and calibrates the rest (paper, section II-A)."""
+        """Stage 2: R-Net rejects most candidates and corrects the other boxes (paper, section II-A)."""
         if not len(boxes):
             return boxes, scores
         offsets, probabilities = self._look_at(self._rnet, image, boxes, _RNET_SIZE)
@@ -266,7 +270,7 @@ class FaceDetector:
         return _to_squares(boxes[kept]), scores[kept]
 
     def _output(self, image: NDArray[np.uint8], boxes: Boxes, scores: Scores) -> tuple[Boxes, Scores]:
-        """Stage 3: O-Net decides and calibrates with the widest view (paper, section II-A).
+        """Stage 3: O-Net, which sees the most pixels, decides and corrects the boxes (paper, section II-A).
 
         Its third output, five landmarks, is not used.
         """
@@ -276,7 +280,7 @@ class FaceDetector:
         boxes, scores = _calibrate(boxes, offsets), probabilities[:, 1].astype(np.float64)
         confident = scores > self.settings.thresholds[2]
         boxes, scores = boxes[confident], scores[confident]
-        kept = non_maximum_suppression(boxes, scores, self.settings.nms_onet, overlap="smaller")
+        kept = non_maximum_suppression(boxes, scores, self.settings.nms_onet, metric="IoS")
         return boxes[kept], scores[kept]
 
 
@@ -284,13 +288,13 @@ def pyramid_scales(width: int, height: int, settings: DetectorSettings) -> list[
     """Scales of the image pyramid: the first maps the smallest face to P-Net's cell, the last still holds one cell.
 
     Args:
-        width: of the image, in pixels.
-        height: of the image, in pixels.
-        settings: smallest face and ratio between levels.
+        width: Width of the image, in pixels.
+        height: Height of the image, in pixels.
+        settings: Settings with the smallest face and the ratio between levels.
 
     Returns:
-        Descending scales; empty where the image is smaller than the smallest face. Out of exact arithmetic, the first
-        one leaves the image at most 500,000 pixels.
+        Descending scales; empty if the image is smaller than the smallest face. Unless `settings.exact`, the first
+        level has at most 500,000 pixels.
     """
     shorter = min(width, height)
     smallest_face = max(settings.min_face_pixels, settings.min_face_share * shorter)
@@ -305,33 +309,32 @@ def pyramid_scales(width: int, height: int, settings: DetectorSettings) -> list[
 
 
 def non_maximum_suppression(
-    boxes: Boxes, scores: Scores, threshold: float, *, overlap: Literal["union", "smaller"] = "union"
+    boxes: Boxes, scores: Scores, threshold: float, *, metric: Literal["IoU", "IoS"] = "IoU"
 ) -> NDArray[np.intp]:
     """Indices of the boxes that no better box overlaps by more than `threshold`, best first.
 
-    Unlike the greedy algorithm, a box that was itself suppressed still suppresses those below it, as in the `mtcnn`
-    package.
+    Unlike in the greedy algorithm, and as in the `mtcnn` package, a suppressed box still suppresses worse boxes.
 
     Args:
-        boxes: float64 (n, 4), rows (x1, y1, x2, y2).
-        scores: float64 (n,).
-        threshold: largest overlap tolerated, in [0, 1].
-        overlap: what the intersection is divided by: the union of the two areas, or the smaller of them.
+        boxes: Boxes, float64 (n, 4), rows (x1, y1, x2, y2).
+        scores: Scores of the boxes, float64 (n,).
+        threshold: Largest overlap tolerated, in [0, 1].
+        metric: Overlap metric: intersection over union (IoU), or intersection over the smaller area (IoS).
     """
     order = np.argsort(scores)[::-1]
     if len(order) < 2:
         return order
-    # By axis first: upper left corners and lower right ones, each (2, n).
+    # Upper left and lower right corners, each (2, n).
     starts, ends = np.ascontiguousarray(boxes[order].T).reshape(2, 2, -1)
     areas = np.multiply(*(ends - starts))
     suppressed = np.zeros(len(order), dtype=bool)
     for start in range(0, len(order), _SUPPRESSED_AT_ONCE):
-        # Against itself and all that are worse.
+        # Each block is compared with itself and with all worse boxes.
         better, others = slice(start, start + _SUPPRESSED_AT_ONCE), slice(start, None)
         sides = np.minimum(ends[:, better, None], ends[:, None, others])
         sides -= np.maximum(starts[:, better, None], starts[:, None, others])
         intersection = np.multiply(*np.maximum(sides, 0.0, out=sides))
-        if overlap == "union":
+        if metric == "IoU":
             denominator = areas[better, None] + areas[None, others] - intersection
         else:
             denominator = np.minimum(areas[better, None], areas[None, others])
@@ -343,19 +346,19 @@ def non_maximum_suppression(
 
 
 def crop_and_resize(image: NDArray[np.uint8], boxes: Boxes, size: int) -> NDArray[np.float32]:
-    """Cut boxes out of an image and scale each to a square by bilinear sampling.
+    """Crop boxes from an image and scale each to a square by bilinear sampling.
 
-    The corners of a patch sample the corners of its box, with coordinates scaled by (extent - 1) / extent, as
-    TensorFlow's `crop_and_resize` does with boxes normalised by the image's extent: R- and O-Net were converted with
-    that sampling around them. Samples outside the image are mid-grey (the nets' zero).
+    The corners of a patch sample the corners of its box, with coordinates scaled by (extent - 1) / extent. TensorFlow's
+    `crop_and_resize` does the same with boxes normalised by the image's extent, and R- and O-Net expect that sampling.
+    Samples outside the image are mid-grey, which is 0 after normalisation.
 
     Args:
-        image: uint8 (height, width, 3).
-        boxes: float64 (n, 4), rows (x1, y1, x2, y2); may reach outside the image.
-        size: side of the patches, in pixels.
+        image: RGB image, uint8 (height, width, 3).
+        boxes: Boxes, float64 (n, 4), rows (x1, y1, x2, y2); they may reach outside the image.
+        size: Side of the patches, in pixels.
 
     Returns:
-        float32 (n, size, size, 3) in [0, 255].
+        Patches, float32 (n, size, size, 3), in [0, 255].
     """
     height, width = image.shape[:2]
     steps = np.linspace(0.0, 1.0, size)
@@ -380,15 +383,15 @@ def crop_and_resize(image: NDArray[np.uint8], boxes: Boxes, size: int) -> NDArra
 
 
 def crop_and_resize_fast(image: NDArray[np.uint8], boxes: Boxes, size: int) -> NDArray[np.uint8]:
-    """As `crop_and_resize`, by OpenCV: it samples at 32nds of a pixel and rounds to whole grey levels.
+    """As `crop_and_resize`, with OpenCV, which samples at 32nds of a pixel and rounds to whole grey levels.
 
     Args:
-        image: uint8 (height, width, 3), of at most 32,766 pixels a side.
-        boxes: as there.
-        size: as there.
+        image: RGB image, uint8 (height, width, 3), with sides of at most 32,766 pixels.
+        boxes: Boxes, float64 (n, 4), rows (x1, y1, x2, y2); they may reach outside the image.
+        size: Side of the patches, in pixels.
 
     Returns:
-        uint8 (n, size, size, 3).
+        Patches, uint8 (n, size, size, 3).
     """
     height, width = image.shape[:2]
     steps = np.linspace(0.0, 1.0, size)
@@ -407,20 +410,20 @@ def crop_and_resize_fast(image: NDArray[np.uint8], boxes: Boxes, size: int) -> N
 
 
 def _shrink(pixels: NDArray[Any], width: int, height: int) -> NDArray[Any]:
-    """Pixels, (rows, columns, 3), averaged over areas to a smaller size."""
+    """Pixels, (rows, columns, 3), reduced to a smaller size by averaging areas."""
     return np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA))
 
 
 def _halve(pixels: NDArray[Any], width: int, height: int, *, whole: bool) -> NDArray[Any]:
-    """Pixels, (rows, columns, 3), halved as often as a level of the pyramid can still be averaged from them.
+    """Pixels, (rows, columns, 3), halved as often as a pyramid level can still be averaged from them.
 
-    Halving takes a tenth of the time of averaging by a number that is not whole, and less is left to average.
+    Halving takes a tenth of the time of averaging by a fractional factor, and leaves fewer pixels to average.
 
     Args:
-        pixels: the whole image, or what came of it for the level above.
-        width: of the level.
-        height: of the level.
-        whole: whether they are the whole image.
+        pixels: Pixels of the whole image, or the result of this function for the level above.
+        width: Width of the level, in pixels.
+        height: Height of the level, in pixels.
+        whole: Whether `pixels` are those of the whole image.
     """
     while min(pixels.shape[0] / height, pixels.shape[1] / width) >= (_HALVED_FROM if whole else _HALVED_AGAIN_FROM):
         pixels, whole = _shrink(pixels, pixels.shape[1] // 2, pixels.shape[0] // 2), False
@@ -430,7 +433,7 @@ def _halve(pixels: NDArray[Any], width: int, height: int, *, whole: bool) -> NDA
 def _sample_axis(
     positions: NDArray[np.float64], extent: int
 ) -> tuple[NDArray[np.intp], NDArray[np.bool_], NDArray[np.float32]]:
-    """For sample positions along an axis: the pixel before each, whether it lies inside, the weight of the next."""
+    """For sample positions along an axis: the pixel before each, whether it is inside, the weight of the next pixel."""
     inside = (positions >= 0) & (positions <= extent - 1)
     clipped = positions.clip(0, extent - 1)
     before = clipped.astype(np.intp)
@@ -438,20 +441,20 @@ def _sample_axis(
 
 
 def _normalise(pixels: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.float32]:
-    """Pixels in [0, 255] to the float32 range of about [-1, 1] that the nets were trained on."""
+    """Pixels in [0, 255] mapped to about [-1, 1], as the nets were trained, in float32."""
     normalised = pixels.astype(np.float32)
-    normalised -= np.float32(127.5)  # in place: a large image's pages are claimed once
+    normalised -= np.float32(127.5)  # in place, so that a large image's memory is allocated only once
     normalised *= np.float32(1 / 128)
     return normalised
 
 
 def _decode_proposals(cells: NDArray[np.int64], offsets: NDArray[np.float32], scale: float) -> Boxes:
-    """Boxes in the image of P-Net's candidates at one pyramid level.
+    """Boxes of P-Net's candidates at one pyramid level, in pixels of the image.
 
     Args:
-        cells: int64 (n, 2), rows (row, column) in P-Net's map.
-        offsets: float32 (n, 4), corrections of x1, y1, x2, y2 in units of the cell.
-        scale: of the level.
+        cells: Cells of P-Net's output map, int64 (n, 2), rows (row, column).
+        offsets: Corrections of x1, y1, x2, y2 in units of the cell, float32 (n, 4).
+        scale: Scale of the level.
     """
     start = cells[:, ::-1] * float(_PNET_STRIDE) + 1.0
     corners = np.concatenate([start, start + (_PNET_CELL - 1)], axis=1)
@@ -459,13 +462,13 @@ def _decode_proposals(cells: NDArray[np.int64], offsets: NDArray[np.float32], sc
 
 
 def _calibrate(boxes: Boxes, offsets: NDArray[np.float32]) -> Boxes:
-    """Boxes corrected by a net's box regression, which is in units of their width and height (in whole pixels)."""
+    """Boxes corrected by a net's box regression, whose unit is their width and height, counted in whole pixels."""
     sides = boxes[:, 2:] - boxes[:, :2] + 1.0
     return boxes + offsets * np.tile(sides, 2)
 
 
 def _to_squares(boxes: Boxes) -> Boxes:
-    """Boxes widened around their centres to squares of their longer side."""
+    """Boxes widened to squares of their longer side, around the same centres."""
     sides = boxes[:, 2:] - boxes[:, :2]
     longer = sides.max(axis=1, keepdims=True, initial=0.0)
     corner = boxes[:, :2] + (sides - longer) * 0.5
@@ -473,7 +476,7 @@ def _to_squares(boxes: Boxes) -> Boxes:
 
 
 def _to_faces(boxes: Boxes, scores: Scores, width: int, height: int) -> list[Face]:
-    """Boxes clipped to the image and rounded to whole pixels; slivers that vanish by it are dropped."""
+    """Faces from boxes, which are clipped to the image and rounded to whole pixels; boxes without area are dropped."""
     limits = np.array([width - 1, height - 1, width - 1, height - 1], dtype=np.float64)
     clipped = np.clip(boxes, 0.0, limits)
     corners = clipped[:, :2].round().astype(int)

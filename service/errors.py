@@ -1,7 +1,7 @@
-"""What can be wrong with a request, as typed exceptions.
+"""The typed exceptions for everything that can be wrong with a request.
 
-Each is raised where its cause is known and says what was wrong and what to do. `service.problems` alone turns
-them into HTTP responses; nothing here knows of HTTP statuses.
+Each is raised where its cause is known; its message says what was wrong and what to do. Only `service.problems`
+turns them into HTTP responses; nothing here knows about HTTP statuses.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ class MeaaError(Exception):
     """Base of the errors that a client can cause or must handle.
 
     Attributes:
-        code: stable machine-readable name, part of the API's contract.
-        title: short human-readable summary of the kind of error, the same for every occurrence.
+        code: Stable machine-readable name, part of the API's contract.
+        title: Short human-readable summary of the kind of error, the same for every occurrence.
     """
 
     code: ClassVar[str]

@@ -1,6 +1,6 @@
 """Image in, mood out: decoding, detection, cropping and classification as one object.
 
-The API, the evaluation stage and the drift reference call this one; so what is measured is what is served.
+The API, the evaluation stage and the drift reference all use it, so that what is measured is what is served.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from service.moods import MOODS
 Stage = Literal["decode", "detect", "classify"]
 
 STAGES: Final[tuple[Stage, ...]] = ("decode", "detect", "classify")
-"""What an image goes through, in this order; `classify` includes cutting the face out."""
+"""Stages of an estimate, in this order; `classify` includes cropping the face."""
 
 Observer = Callable[[Stage, float], None]
-"""Told of each stage that was completed, and of the seconds of wall-clock time it took."""
+"""Function that is called after each completed stage, with its wall-clock time in seconds."""
 
 
 @dataclass(frozen=True)
 class MoodEstimate:
-    """What the service answers.
+    """The estimated mood of an image.
 
     Attributes:
-        mood: the mood with the highest probability (the first of `MOODS` among equals).
-        probabilities: by mood, in the order of `MOODS`; they sum to 1.
-        face: the face that was classified, in pixels of the upright image.
-        face_count: how many faces the image shows.
+        mood: Mood with the highest probability; among equals, the first of `MOODS`.
+        probabilities: Probability of each mood, in the order of `MOODS`; they sum to 1.
+        face: Face that was classified, in pixels of the upright image.
+        face_count: Number of faces found in the image.
     """
 
     mood: str
@@ -49,7 +49,7 @@ class MoodEstimate:
 
 
 Inspector = Callable[[Frame, MoodEstimate | None], None]
-"""Shown a frame with its estimate, or with None where it has no face."""
+"""Function that is called with a frame and its estimate, or None if it has no face."""
 
 
 class MoodEstimator:
@@ -75,19 +75,19 @@ class MoodEstimator:
         """Mood of the largest face in an image file.
 
         Args:
-            data: a JPEG, PNG or WebP file.
-            max_pixels: largest width x height accepted.
-            observe: called after each of `STAGES` with its name and its duration in seconds, in the calling thread.
-                An image without a face is reported up to `detect`, one that cannot be decoded not at all. It fits
-                a Prometheus histogram: `lambda stage, seconds: HISTOGRAM.labels(stage).observe(seconds)`.
-            inspect: shown the frame at the end, with its estimate, or with None where it has no face.
+            data: Content of a JPEG, PNG or WebP file.
+            max_pixels: Largest width x height accepted.
+            observe: Function that is called after each of `STAGES`, in the calling thread, with its name and its
+                duration in seconds. For an image without a face the last stage is `detect`; for one that cannot be
+                decoded there is none.
+            inspect: Function that is called at the end with the frame and its estimate, or None if it has no face.
 
         Raises:
-            InvalidImageError, UnsupportedTypeError, TooLargeError: see `service.images.decode`.
-            NoFaceError: no face was found.
+            InvalidImageError, UnsupportedTypeError, TooLargeError: See `service.images.decode`.
+            NoFaceError: No face was found.
         """
         with _timed("decode", observe):
-            frame = self.decode(data, max_pixels=max_pixels)
+            frame = images.decode_frame(data, max_pixels=max_pixels, working_side=self.detector.settings.working_side)
         try:
             estimate = self.estimate_frame(frame, observe=observe)
         except NoFaceError:
@@ -98,19 +98,11 @@ class MoodEstimator:
             inspect(frame, estimate)
         return estimate
 
-    def decode(self, data: bytes, *, max_pixels: int = images.MAX_PIXELS) -> Frame:
-        """The pixels of an image file, as many as the detector needs.
-
-        Raises:
-            InvalidImageError, UnsupportedTypeError, TooLargeError: see `service.images.decode`.
-        """
-        return images.decode_frame(data, max_pixels=max_pixels, working_side=self.detector.settings.working_side)
-
     def estimate_pixels(self, image: NDArray[np.uint8], *, observe: Observer | None = None) -> MoodEstimate:
         """Mood of the largest face in an upright RGB image, uint8 (height, width, 3).
 
         Raises:
-            NoFaceError: no face was found.
+            NoFaceError: No face was found.
         """
         return self.estimate_frame(Frame(image, image.shape[1], image.shape[0]), observe=observe)
 
@@ -118,7 +110,7 @@ class MoodEstimator:
         """Mood of the largest face in a frame; its box is in pixels of the image as it was sent.
 
         Raises:
-            NoFaceError: no face was found.
+            NoFaceError: No face was found.
         """
         with _timed("detect", observe):
             found = self.detector.detect(frame.pixels)
@@ -135,24 +127,9 @@ class MoodEstimator:
         return MoodEstimate(
             mood=MOODS[int(np.argmax(probabilities))],
             probabilities=dict(zip(MOODS, probabilities.tolist(), strict=True)),
-            face=in_sent_image(face, frame),
+            face=frame.in_image(face),
             face_count=len(found),
         )
-
-
-def in_sent_image(face: Face, frame: Frame) -> Face:
-    """A face of a frame's pixels, in those of the image that the frame was reduced from."""
-    rows, columns = frame.pixels.shape[:2]
-    if (columns, rows) == (frame.width, frame.height):
-        return face
-    across, down = frame.width / columns, frame.height / rows
-    return Face(
-        x=round(face.x * across),
-        y=round(face.y * down),
-        width=round(face.width * across),
-        height=round(face.height * down),
-        confidence=face.confidence,
-    )
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""From the faces in an image to the classifier's input: which face counts, and how it is cut out."""
+"""From the faces in an image to the classifier's input: which face counts, and how it is cropped."""
 
 from __future__ import annotations
 
@@ -12,28 +12,30 @@ from service.detector import Face
 
 
 def largest(faces: Sequence[Face]) -> Face:
-    """The face with the largest box: the person who holds the phone is nearest to it. The surer one of equals.
+    """The face with the largest box, since the person who holds the phone is nearest to it.
+
+    Of equally large faces, the one with the higher confidence counts.
 
     Raises:
-        ValueError: there is no face.
+        ValueError: There is no face.
     """
     return max(faces, key=lambda face: (face.width * face.height, face.confidence))
 
 
 def crop(image: NDArray[np.uint8], face: Face, *, size: int, margin: float) -> NDArray[np.uint8]:
-    """Cut a face out as a grey square.
+    """Crop a face as a grey square.
 
-    The square has the box's centre; its side is the box's longer side, widened by `margin`. Where it reaches over
-    the image's edge, the edge pixels are repeated.
+    The square has the box's centre; its side is the box's longer side, widened by `margin`. Beyond the image's edge,
+    the edge pixels are repeated.
 
     Args:
-        image: uint8 (height, width, 3), RGB.
-        face: the box to cut, in pixels of the image.
-        size: side of the result, in pixels.
-        margin: share of the longer side that is added to it (half on each side).
+        image: RGB image, uint8 (height, width, 3).
+        face: Face to crop, in pixels of the image.
+        size: Side of the result, in pixels.
+        margin: Share of the longer side that is added to it, half on each side.
 
     Returns:
-        uint8 (size, size), grey (ITU-R BT.601 luma).
+        Grey crop (ITU-R BT.601 luma), uint8 (size, size).
     """
     side = max(1, round(max(face.width, face.height) * (1.0 + margin)))
     left = round(face.x + (face.width - side) / 2)
@@ -53,7 +55,7 @@ def crop(image: NDArray[np.uint8], face: Face, *, size: int, margin: float) -> N
 
 
 def resize(grey: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Scale a grey square, uint8 (side, side), to uint8 (size, size): by area where it shrinks, else bilinearly."""
+    """Scale a grey square, uint8 (side, side), to uint8 (size, size): by area if it shrinks, otherwise bilinearly."""
     if grey.shape == (size, size):
         return grey
     shrinks = grey.shape[0] > size

@@ -1,7 +1,7 @@
-"""What Prometheus is told at `/metrics`. Names follow its conventions; every label has few values, whoever calls.
+"""The metrics for Prometheus. Names follow its conventions; every label has few values, whatever clients send.
 
-BentoML's own figures are switched off: they count by the address as it was asked for, so that whoever tries out
-addresses fills the memory of the service, and that of Prometheus.
+BentoML's own metrics are switched off: they count by the requested address, so that a client that tries out addresses
+fills the memory of the service and of Prometheus.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _SECONDS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15
 
 REQUESTS: Final = Counter(
     "meaa_requests",
-    "Requests for a mood, by HTTP status and problem code (`ok` where there was none).",
+    "Requests for a mood, by HTTP status and problem code (`ok` if there was no problem).",
     ["status", "code"],
 )
 DURATION: Final = Histogram(
@@ -34,19 +34,19 @@ PREDICTIONS: Final = Counter("meaa_predictions", "Moods estimated.", ["mood", "m
 LOG_FAILURES: Final = Counter("meaa_prediction_log_failures", "Predictions that could not be written to the log.")
 
 
-def prepare(*, answers: Iterable[tuple[int, str]], stages: Iterable[str], moods: Iterable[str], version: str) -> None:
-    """Make every series that may come, at zero.
+def prepare(*, outcomes: Iterable[tuple[int, str]], stages: Iterable[str], moods: Iterable[str], version: str) -> None:
+    """Create every possible series, at zero.
 
-    So rates are right from the first event on; and a disk that is full later on costs nothing: each worker keeps its
-    figures in files mapped into its memory, where a page that cannot be had any more would kill it.
+    Rates are then right from the first event on, and a disk that fills up later does no harm: each worker keeps its
+    metrics in memory-mapped files, and a new page that the disk has no room for would kill it.
 
     Args:
-        answers: statuses and codes of `REQUESTS`.
-        stages: of `STAGE_DURATION`.
-        moods: of `PREDICTIONS`.
-        version: of the model.
+        outcomes: Statuses and codes of `REQUESTS`.
+        stages: Stages of `STAGE_DURATION`.
+        moods: Moods of `PREDICTIONS`.
+        version: Model version of `PREDICTIONS`.
     """
-    for status, code in answers:
+    for status, code in outcomes:
         REQUESTS.labels(status=status, code=code)
     for stage in stages:
         STAGE_DURATION.labels(stage=stage)
@@ -55,9 +55,9 @@ def prepare(*, answers: Iterable[tuple[int, str]], stages: Iterable[str], moods:
 
 
 def exposition() -> tuple[bytes, str]:
-    """The figures of all workers in Prometheus' text format, and the media type of that."""
+    """The metrics of all workers in Prometheus' text format, and its media type."""
     registry = REGISTRY
-    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:  # BentoML says where the workers keep them
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:  # set by BentoML: the directory of the workers' metrics
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     return generate_latest(registry), CONTENT_TYPE_LATEST

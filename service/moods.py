@@ -5,4 +5,4 @@ from __future__ import annotations
 from typing import Final
 
 MOODS: Final[tuple[str, ...]] = ("positive", "negative", "neutral", "other")
-"""Names of the moods; the index of a name here is its index on every probability axis."""
+"""Names of the moods; the index of a name is its index on every probability axis."""

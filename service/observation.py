@@ -1,8 +1,8 @@
-"""What is kept of an answered request for watching the model: one row of numbers, and no part of the image.
+"""The observation of a request for monitoring: one row of numbers, and no part of the image.
 
-The prediction log writes these rows, the stage `reference` makes the same ones of labelled photos, and the package
-`monitoring` compares the two. What they hold was chosen so that a change of camera, light, people or model shows in
-one of them, and so that none leads back to a face: no pixels, no embedding, no landmark, no address.
+The prediction log writes these rows, the stage `reference` makes the same rows from labelled photos, and the package
+`monitoring` compares the two. The columns were chosen so that a change of camera, light, people or model shows in at
+least one of them, and so that none leads back to a face: no pixels, no embedding, no landmark, no address.
 """
 
 from __future__ import annotations
@@ -25,27 +25,28 @@ from service.moods import MOODS
 Outcome = Literal["answered", "no_face"]
 
 PROBABILITIES: Final[tuple[str, ...]] = tuple(f"probability_{mood}" for mood in MOODS)
-"""Names of the rows' four probabilities, in the order of `MOODS`."""
+"""Columns of the four probabilities, in the order of `MOODS`."""
 
 LARGEST_SIDE: Final[int] = 128
-"""Pixels; a larger face is shrunk to this before it is described. Above what the classifier sees, so that the loss of
-detail that a lens or a cheaper camera causes is not averaged away; bounded, so that a row costs the same for each."""
+"""Longer side, in pixels, to which a larger face is reduced before it is measured. It is larger than the classifier's
+input, so that a loss of detail from a lens or a cheaper camera is not averaged away; it bounds the cost of a row."""
 
-_COLOUR_SIDE: Final[int] = 48  # along the longer side
+_COLOUR_SIDE: Final[int] = 48  # longer side in pixels; colours change slowly over a face
 
 
 @dataclass(frozen=True)
 class Appearance:
-    """How a face looks as a picture.
+    """Image properties of a face.
 
     Attributes:
-        brightness: mean grey value, in [0, 1].
-        contrast: standard deviation of the grey values, in shares of full scale.
-        sharpness: variance of the Laplacian (Pech-Pacheco et al. 2000) over the variance of the grey values, so that
-            a dark or flat picture does not count as a blurred one.
-        colourfulness: the metric of Hasler and Suesstrunk (2003) on [0, 255]; 0 for a grey picture.
-        warmth: mean of (red - blue) over the mean of the channels; above zero under a lamp, below under a screen.
-        tint: mean of (green - (red + blue) / 2) over the mean of the channels; green is above zero, magenta below.
+        brightness: Mean grey value, in [0, 1].
+        contrast: Standard deviation of the grey values, as a share of full scale.
+        sharpness: Variance of the Laplacian (Pech-Pacheco et al. 2000) divided by the variance of the grey values, so
+            that a dark or flat image does not count as blurred.
+        colourfulness: Metric of Hasler and Suesstrunk (2003) for pixels in [0, 255]; 0 for a grey image.
+        warmth: Mean of red - blue, divided by the mean of the channels; positive under a lamp, negative under a screen.
+        tint: Mean of green - (red + blue) / 2, divided by the mean of the channels; positive if green, negative if
+            magenta.
     """
 
     brightness: float
@@ -57,15 +58,20 @@ class Appearance:
 
     @classmethod
     def of(cls, image: NDArray[np.uint8], face: Face) -> Appearance:
-        """The appearance of a face, uint8 (height, width, 3) RGB, inside its box as far as the image reaches."""
+        """The appearance of a face within its box, as far as the image reaches.
+
+        Args:
+            image: RGB image, uint8 (height, width, 3).
+            face: Face in pixels of the image.
+        """
         crop = _cut(image, face)
         grey = _grey(crop)
         (mean,), (deviation,) = _mean_and_deviation(grey.reshape(-1, 1))
         _, (edges,) = _mean_and_deviation(cv2.Laplacian(grey, cv2.CV_16S).reshape(-1, 1))
-        colours = _shrink(crop, _COLOUR_SIDE, cv2.INTER_NEAREST)  # they change slowly over a face
+        colours = _shrink(crop, _COLOUR_SIDE, cv2.INTER_NEAREST)
         means, deviations = _mean_and_deviation(colours.reshape(-1, 3).astype(np.float32) @ _OPPONENTS)
         colourfulness = math.hypot(*deviations[:2]) + 0.3 * math.hypot(*means[:2])
-        level = max(means[4], 1.0)  # a black picture has no hue
+        level = max(means[4], 1.0)  # a black image has no hue
         return cls(
             brightness=mean / 255,
             contrast=deviation / 255,
@@ -90,32 +96,32 @@ _OPPONENTS: Final = np.array(
 
 @dataclass(frozen=True)
 class Observation:
-    """A row of the prediction log. Of a picture without a face everything that describes the face is None.
+    """A row of the prediction log. If the image has no face, the columns that describe a face are None.
 
     Attributes:
-        time: when the request was answered, UTC, ISO 8601.
-        request: random; joins a label that comes later to this row, and leads to nobody.
-        model_version: of the classifier.
-        outcome: `answered`, or `no_face`.
-        mood: the mood that was answered.
-        probability_positive: of that mood; likewise the next three.
-        probability_negative: see above.
-        probability_neutral: see above.
-        probability_other: see above.
-        confidence: the largest of the four.
-        entropy: of the four, in nats; ln 4 where the model knows nothing.
-        face_share: the face's longer side over the frame's shorter side.
-        detector_confidence: of the face, in [0, 1].
-        faces: how many the frame shows.
-        brightness: see `Appearance`; likewise the next five.
-        contrast: see `Appearance`.
-        sharpness: see `Appearance`.
-        colourfulness: see `Appearance`.
-        warmth: see `Appearance`.
-        tint: see `Appearance`.
-        frame_width: pixels of the upright frame.
-        frame_height: pixels of the upright frame.
-        latency_ms: from the start of the decoding to the estimate; wall-clock.
+        time: Time of the response, UTC, ISO 8601.
+        request: Random identifier, by which a label that arrives later can be joined to this row; it leads to nobody.
+        model_version: Version of the classifier.
+        outcome: `answered` or `no_face`.
+        mood: Estimated mood.
+        probability_positive: Probability of the mood `positive`.
+        probability_negative: Probability of the mood `negative`.
+        probability_neutral: Probability of the mood `neutral`.
+        probability_other: Probability of the mood `other`.
+        confidence: Largest of the four probabilities.
+        entropy: Entropy of the four probabilities, in nats; ln 4 if the model knows nothing.
+        face_share: Longer side of the face divided by the shorter side of the frame.
+        detector_confidence: Detector's probability that this is a face, in [0, 1].
+        faces: Number of faces found in the frame.
+        brightness: Brightness of the face; see `Appearance`.
+        contrast: Contrast of the face; see `Appearance`.
+        sharpness: Sharpness of the face; see `Appearance`.
+        colourfulness: Colourfulness of the face; see `Appearance`.
+        warmth: Warmth of the face's colours; see `Appearance`.
+        tint: Tint of the face's colours; see `Appearance`.
+        frame_width: Width of the upright image as it was sent, in pixels.
+        frame_height: Height of the upright image as it was sent, in pixels.
+        latency_ms: Wall-clock time from the start of decoding to the estimate, in milliseconds.
     """
 
     time: str
@@ -151,13 +157,13 @@ class Observation:
         model_version: str,
         seconds: float,
     ) -> Observation:
-        """The row for a frame that was answered just now.
+        """The row for a frame that has just been processed.
 
         Args:
-            frame: that was looked at.
-            estimate: what was answered; None where there was no face.
-            model_version: of the classifier.
-            seconds: that decoding and estimate took.
+            frame: Frame that was processed.
+            estimate: Its estimate; None if it has no face.
+            model_version: Version of the classifier.
+            seconds: Duration of decoding and estimation, in seconds.
         """
         values: dict[str, Any] = dict.fromkeys(COLUMNS)
         values |= {
@@ -181,31 +187,18 @@ class Observation:
                 "face_share": max(face.width, face.height) / min(frame.width, frame.height),
                 "detector_confidence": face.confidence,
                 "faces": estimate.face_count,
-                **asdict(Appearance.of(frame.pixels, _in_pixels(face, frame))),
+                **asdict(Appearance.of(frame.pixels, frame.in_pixels(face))),
             }
         rounded: dict[str, Any] = {name: round(v, 5) if isinstance(v, float) else v for name, v in values.items()}
         return cls(**rounded)
 
 
 COLUMNS: Final[tuple[str, ...]] = tuple(field.name for field in fields(Observation))
-"""Names of a row's columns, in order."""
-
-
-def _in_pixels(face: Face, frame: Frame) -> Face:
-    """A face of the image as it was sent, in the pixels that a large one was reduced to."""
-    height, width = frame.pixels.shape[:2]
-    across, down = width / frame.width, height / frame.height
-    return Face(
-        x=round(face.x * across),
-        y=round(face.y * down),
-        width=max(1, round(face.width * across)),
-        height=max(1, round(face.height * down)),
-        confidence=face.confidence,
-    )
+"""Columns of a row, in order."""
 
 
 def _mean_and_deviation(pixels: NDArray[Any]) -> tuple[list[float], list[float]]:
-    """Of each channel of (n, channels) pixels."""
+    """Mean and standard deviation of each channel of pixels, (n, channels)."""
     mean, deviation = cv2.meanStdDev(pixels[:, None])
     return mean.ravel().tolist(), deviation.ravel().tolist()
 
@@ -219,7 +212,7 @@ def _cut(image: NDArray[np.uint8], face: Face) -> NDArray[np.uint8]:
 
 def _grey(crop: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The crop in grey, its longer side at most `LARGEST_SIDE`."""
-    # To twice the side by leaving pixels out, then by interpolation: a tenth of the time of averaging a large face.
+    # Pixels are dropped down to twice the side, then interpolated: a tenth of the time of averaging a large face.
     sampled = _shrink(crop, 2 * LARGEST_SIDE, cv2.INTER_NEAREST)
     return _shrink(
         np.asarray(cv2.cvtColor(sampled, cv2.COLOR_RGB2GRAY), dtype=np.uint8), LARGEST_SIDE, cv2.INTER_LINEAR

@@ -1,9 +1,9 @@
-"""The prediction log: a JSON line per answered picture, for `monitoring`. It holds no part of any image.
+"""The prediction log: one JSON line per processed image, for `monitoring`. It holds no part of any image.
 
 Rows go through `bentoml.monitor`, so that BentoML's configuration can send them elsewhere (type `otlp`). The default is
-`PredictionLog`, not BentoML's own files: those are rotated by each process on its own, so that two that share one, as
-the old and the new worker of a restart do, overwrite each other's; and a directory that cannot be written fails the
-request.
+`PredictionLog` instead of BentoML's own log files. Each process rotates those by itself, so that two processes that
+share a file, as the old and the new worker of a restart do, overwrite each other's rows; and if the directory cannot be
+written, the request fails.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ _logger = logging.getLogger(__name__)
 
 
 class PredictionLog(MonitorBase[Any]):
-    """Appends rows to files that several workers share; a failure costs the row, not the request.
+    """Appends rows to files that several workers share; a failure loses the row, not the request.
 
-    A row is in the file before its request is answered, so that no end of a worker loses one.
+    A row is in the file before its response is sent, so that no row is lost when a worker ends.
     """
 
     def __init__(self, name: str, path: str, days: int | None = None, **_: Any) -> None:
-        """Nothing is opened yet.
+        """A log that opens nothing yet.
 
         Args:
-            name: of the monitor.
-            path: a directory, which gets a file for each day (UTC) and is made if need be; or a file, a pipe or a
-                device, where the name has a suffix or the path is no directory.
-            days: files of a directory that are older are deleted; None keeps them.
+            name: Name of the monitor.
+            path: Directory that gets one file per day (UTC) and is created if necessary; or a file, pipe or device,
+                if the name has a suffix or the path exists and is not a directory.
+            days: Age in days after which a file in the directory is deleted; None keeps all.
         """
         super().__init__(name)
         self._path = Path(path)
@@ -60,10 +60,10 @@ class PredictionLog(MonitorBase[Any]):
         self._warned = False
 
     def export_schema(self, columns_schema: dict[str, dict[str, str]]) -> None:
-        """Nothing: the schema is `Observation`."""
+        """Do nothing: the schema is `Observation`."""
 
     def export_data(self, datas: dict[str, deque[Any]]) -> None:
-        """Append the rows that were recorded. Where that fails, count it, and warn the first time."""
+        """Append the recorded rows. If that fails, count the failure, and warn the first time."""
         for values in zip(*datas.values(), strict=True):
             self._write((json.dumps(dict(zip(datas, values, strict=True))) + "\n").encode())
 
@@ -77,7 +77,7 @@ class PredictionLog(MonitorBase[Any]):
                 _logger.warning("The prediction log %s cannot be written: %s. Requests go on.", self._path, error)
 
     def _file(self) -> Path:
-        """Where the line goes; on the first one of a day old files are deleted."""
+        """The file for the next line; the first line of a day deletes old files."""
         if self._path.suffix or (self._path.exists() and not self._path.is_dir()):
             return self._path
         today = datetime.now(UTC).date()
@@ -86,22 +86,22 @@ class PredictionLog(MonitorBase[Any]):
             if self._days is not None:
                 _delete_before(self._path, today - timedelta(days=self._days))
             self._today = today
-        # A new day has a new name, so that nothing has to be moved under the hands of other workers.
+        # Each day has its own name, so that no file has to be moved while other workers write to it.
         return self._path / f"predictions-{today}.jsonl"
 
     def _append(self, line: bytes) -> None:
         """Append a whole line, or nothing.
 
         Raises:
-            OSError: it could not be written.
+            OSError: The line could not be written.
         """
-        # Opened anew for each line, so that log rotation needs no signal; a pipe that nobody reads must not block.
+        # Opened again for each line, so that log rotation needs no signal. A pipe that nobody reads must not block.
         descriptor = os.open(self._file(), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o640)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)  # lines of several workers do not mix, and half a line can go again
+            fcntl.flock(descriptor, fcntl.LOCK_EX)  # keeps workers' lines apart, and lets half a line be removed
             written = os.write(descriptor, line)
             if written < len(line):
-                with contextlib.suppress(OSError):  # a pipe has no end to cut off
+                with contextlib.suppress(OSError):  # a pipe cannot be truncated
                     os.ftruncate(descriptor, os.lseek(descriptor, 0, os.SEEK_END) - written)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         finally:
@@ -109,18 +109,18 @@ class PredictionLog(MonitorBase[Any]):
 
 
 def enabled() -> bool:
-    """Whether rows are wanted, by the service's settings or by BentoML's configuration."""
+    """Whether the service's settings or BentoML's configuration ask for a log."""
     return bool(BentoMLContainer.config.monitoring.enabled.get())
 
 
 def record(frame: Frame, estimate: MoodEstimate | None, *, model_version: str, seconds: float) -> None:
-    """Give the row of a request to the monitor that BentoML is configured to have; see `Observation.of`.
+    """Log the row of a request through BentoML's monitor; the arguments are those of `Observation.of`.
 
-    Whatever goes wrong costs the row, and is counted.
+    Any failure loses the row, and is counted.
     """
     try:
         row = Observation.of(frame, estimate, model_version=model_version, seconds=seconds)
-        # In a context of its own: a monitor that raises leaves BentoML's variables set, and fails every row after.
+        # In a context of its own: a monitor that raises leaves BentoML's variables set, and all later rows would fail.
         contextvars.copy_context().run(_monitor, row)
     except Exception as error:
         LOG_FAILURES.inc()
@@ -128,7 +128,7 @@ def record(frame: Frame, estimate: MoodEstimate | None, *, model_version: str, s
 
 
 def _monitor(row: Observation) -> None:
-    """Give a row to the monitor."""
+    """Give a row to BentoML's monitor."""
     with bentoml.monitor(MONITOR) as monitor:
         for name, value in vars(row).items():
             kind = "numerical" if isinstance(value, int | float) else "categorical"
@@ -136,7 +136,7 @@ def _monitor(row: Observation) -> None:
 
 
 def _delete_before(directory: Path, first: date) -> None:
-    """Delete the daily files of a directory from before a day; one that another worker was quicker to is no matter."""
+    """Delete a directory's daily files from before a day; a file that another worker has just deleted is ignored."""
     for path in directory.iterdir():
         named = _DAILY.fullmatch(path.name)
         if named and date.fromisoformat(named[1]) < first:

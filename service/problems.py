@@ -1,4 +1,4 @@
-"""Errors as HTTP: the one place where what went wrong becomes a status and a problem document (RFC 9457)."""
+"""Errors as HTTP: the one place where an error becomes a status and a problem document (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ STATUSES: Final[dict[type[MeaaError], HTTPStatus]] = {
     NoFaceError: HTTPStatus.UNPROCESSABLE_ENTITY,
     OverloadedError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
-"""The status of each error; their codes and titles are their own."""
+"""The status of each error; its code and title are attributes of its class."""
 
 HEADERS: Final[dict[type[MeaaError], dict[str, str]]] = {
     UnauthorizedError: {"WWW-Authenticate": "Bearer"},
-    OverloadedError: {"Retry-After": "1"},  # seconds; the queue is short, so that it drains in about one
+    OverloadedError: {"Retry-After": "1"},  # seconds; the queue is short and drains in about one
 }
-"""The headers that go with an error."""
+"""The headers of the response to an error."""
 
 ANSWERABLE: Final = (MeaaError, HTTPException)
-"""What `respond` takes; anything else is a fault of the service."""
+"""The errors that `respond` accepts; any other exception is a fault of the service."""
 
 _DETAILS: Final[dict[HTTPStatus, str]] = {
     HTTPStatus.NOT_FOUND: "There is nothing at this address. The endpoints are listed on the page at /.",
     HTTPStatus.METHOD_NOT_ALLOWED: "This address does not take this method; the header Allow lists those it takes.",
     HTTPStatus.INTERNAL_SERVER_ERROR: "The service failed; the fault is not in the request.",
 }
-"""What to say of errors that the framework raises without a detail for the client."""
+"""Details for errors that the framework raises without one."""
 
 
 class Problem(BaseModel):
@@ -81,12 +81,12 @@ def respond(error: MeaaError | HTTPException) -> ProblemResponse:
 
 
 def describe(kind: type[MeaaError], detail: str) -> Problem:
-    """The problem document of one of our errors."""
+    """The problem document of a typed error."""
     return Problem(type=_type(kind.code), title=kind.title, status=STATUSES[kind], detail=detail, code=kind.code)
 
 
 def from_status(status: int, detail: str | None = None) -> Problem:
-    """The problem document of an error that has no more to say than its HTTP status; the code is the status' name."""
+    """The problem document of an error that is known only by its HTTP status; the code is the status' name."""
     known = HTTPStatus(status)
     code = known.phrase.lower().replace(" ", "_")
     detail = detail or _DETAILS.get(known, known.description or known.phrase)
@@ -98,17 +98,17 @@ def _type(code: str) -> str:
 
 
 class ProblemMiddleware:
-    """Makes problem documents of the errors that the framework answers with on its own.
+    """Turns the framework's own error responses into problem documents.
 
-    Unknown paths, wrong methods, failed health checks and faults of the service come out of Starlette and BentoML as
-    plain text or their own JSON; clients should have to read one kind of error only.
+    Starlette and BentoML report unknown paths, wrong methods, failed health checks and faults of the service as plain
+    text or as JSON of their own; clients should have to read only one kind of error.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on; replace the response where it is an error and no problem document."""
+        """Pass the request on; replace the response if it is an error but not a problem document."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

@@ -1,4 +1,4 @@
-"""How ONNX graphs are run: one place for the session options that the detector and the classifier share."""
+"""How ONNX graphs are run: the session options that the detector and the classifier share."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import onnxruntime
 def open_session(path: Path, *, threads: int = 1) -> onnxruntime.InferenceSession:
     """An inference session on the CPU.
 
-    One thread by default: a graph this small loses more to synchronisation than it gains, and requests already run
-    side by side. Spinning is off so that idle threads leave the cores to other requests.
+    The default is one thread: a graph this small loses more to synchronisation than it gains, and requests already
+    run in parallel. Spinning is off, so that idle threads leave the cores to other requests.
 
     Args:
-        path: an ONNX file.
-        threads: threads within one operator.
+        path: ONNX file.
+        threads: Number of threads within one operator.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # errors; the warnings are about graph optimisation, not about results
+    options.log_severity_level = 3  # errors; the warnings concern graph optimisation, not results
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

@@ -1,4 +1,4 @@
-"""What the API promises: the response as types, and the OpenAPI document and page made from them."""
+"""The API's contract: the response types, and the OpenAPI document and page made from them."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
 
-from service import problems
+from service import __version__, problems
 from service.errors import MeaaError
 from service.moods import MOODS
 from service.settings import Settings
 from service.upload import FIELDS
 
-if TYPE_CHECKING:  # the process that starts the workers needs neither
+if TYPE_CHECKING:  # not needed by the process that starts the workers
     from service.classifier import ClassifierMetadata
     from service.estimator import MoodEstimate
 
 UPLOAD_PATH: Final[str] = "/upload-meaa-image"
+PAGE_PATH: Final[str] = "/"
 OPENAPI_PATH: Final[str] = "/docs.json"
 METRICS_PATH: Final[str] = "/metrics"
 
-_UNNAMED: Final = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.INTERNAL_SERVER_ERROR)
-"""Statuses of an upload that say all by themselves; see `problems.from_status`."""
+_STATUS_ONLY: Final = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.INTERNAL_SERVER_ERROR)
+"""Statuses of an upload that have no typed error; see `problems.from_status`."""
 
 IMAGE_TYPES: Final[tuple[str, ...]] = ("image/jpeg", "image/png", "image/webp")
 
@@ -40,7 +41,7 @@ class FaceBox(BaseModel):
 
 
 class Model(BaseModel):
-    """The classifier that answered."""
+    """The classifier that estimated the mood."""
 
     name: str = Field(examples=["mini_xception"])
     version: str = Field(examples=["3"])
@@ -51,7 +52,7 @@ class MoodResponse(BaseModel):
 
     mood: str = Field(json_schema_extra={"enum": list(MOODS)}, description="The mood with the highest probability.")
     probabilities: dict[str, float] = Field(
-        description="By mood; they sum to 1.",
+        description="Probability of each mood; they sum to 1.",
         json_schema_extra={
             "properties": {mood: {"type": "number", "minimum": 0, "maximum": 1} for mood in MOODS},
             "required": list(MOODS),
@@ -74,15 +75,14 @@ class MoodResponse(BaseModel):
         )
 
 
-def openapi_document(version: str, settings: Settings = Settings()) -> dict[str, Any]:  # noqa: B008 (it is frozen)
+def openapi_document(settings: Settings) -> dict[str, Any]:
     """The API as an OpenAPI 3.1 document.
 
-    Written here, because BentoML describes only what its own decorators declare, and those cannot express problem
-    documents or a body that is either multipart or an image.
+    It is written here because BentoML describes only what its own decorators declare, and those cannot express
+    problem documents or a body that is either multipart or an image.
 
     Args:
-        version: of the service.
-        settings: what is asked of clients, and which addresses there are.
+        settings: Settings that decide whether clients need a token, and which addresses exist.
     """
     _, schemas = models_json_schema(
         [(MoodResponse, "serialization"), (problems.Problem, "serialization")],
@@ -92,7 +92,7 @@ def openapi_document(version: str, settings: Settings = Settings()) -> dict[str,
         "openapi": "3.1.0",
         "info": {
             "title": "MEAA mood estimation",
-            "version": version,
+            "version": __version__,
             "description": "The mood of a face in an image: positive, negative, neutral or other.",
         },
         "servers": [{"url": "."}],
@@ -105,16 +105,16 @@ def openapi_document(version: str, settings: Settings = Settings()) -> dict[str,
         },
         "components": {
             "schemas": schemas["$defs"],
-            **({"securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}} if settings.tokens else {}),
+            **({"securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}} if settings.token else {}),
         },
     }
 
 
-def answers() -> list[tuple[int, str]]:
-    """Every status of an upload with every code that it may carry."""
-    named = [(int(status), kind.code) for kind, status in problems.STATUSES.items()]
-    unnamed = [(int(status), problems.from_status(status).code) for status in _UNNAMED]
-    return [(200, "ok"), (400, "disconnected"), *named, *unnamed]
+def outcomes() -> list[tuple[int, str]]:
+    """Every status of an upload, with every code that it may carry."""
+    typed = [(int(status), kind.code) for kind, status in problems.STATUSES.items()]
+    untyped = [(int(status), problems.from_status(status).code) for status in _STATUS_ONLY]
+    return [(200, "ok"), (400, "disconnected"), *typed, *untyped]
 
 
 def _upload_operation(settings: Settings) -> dict[str, Any]:
@@ -124,7 +124,7 @@ def _upload_operation(settings: Settings) -> dict[str, Any]:
     return {
         "operationId": "upload_meaa_image",
         "summary": "The mood of the largest face in an image.",
-        **_security(settings.tokens),
+        **_security(settings),
         "requestBody": {
             "required": True,
             "content": {
@@ -142,12 +142,12 @@ def _upload_operation(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _security(tokens: tuple[str, ...]) -> dict[str, Any]:
-    return {"security": [{"token": []}]} if tokens else {}
+def _security(settings: Settings) -> dict[str, Any]:
+    return {"security": [{"token": []}]} if settings.token else {}
 
 
 def _problem_responses() -> dict[str, Any]:
-    """The error responses of the upload, by status; each names the codes it may carry."""
+    """The error responses of the upload, by status; each lists its possible codes."""
     by_status: dict[HTTPStatus, list[type[MeaaError]]] = {}
     for kind, status in problems.STATUSES.items():
         by_status.setdefault(status, []).append(kind)
@@ -161,7 +161,7 @@ def _problem_responses() -> dict[str, Any]:
         }
         for status, kinds in by_status.items()
     }
-    for status in _UNNAMED:
+    for status in _STATUS_ONLY:
         problem = problems.from_status(status)
         documented[str(int(status))] = _problem_response(f"`{problem.code}`: {problem.title}", {problem.code: problem})
     return dict(sorted(documented.items()))
@@ -190,23 +190,23 @@ def _health_operation(summary: str) -> dict[str, Any]:
 
 
 def _metrics_path(settings: Settings) -> dict[str, Any]:
-    """The path of the figures, where it is there."""
+    """The path of the metrics; empty if they are switched off."""
     if settings.metrics == "off":
         return {}
-    operation = _health_operation("Figures for Prometheus.")
+    operation = _health_operation("Metrics for Prometheus.")
     if settings.metrics == "token":
-        operation |= _security(settings.tokens)
+        operation |= _security(settings)
         operation["responses"]["401"] = _problem_responses()["401"]
     return {METRICS_PATH: {"get": operation}}
 
 
 PAGE_ASSETS: Final[tuple[str, str]] = ("/static_content/swagger-ui.css", "/static_content/swagger-ui-bundle.js")
-"""What the page loads; BentoML has it."""
+"""The files that the page loads; BentoML serves them."""
 
 PAGE_SCRIPT: Final[str] = f'SwaggerUIBundle({{url: {json.dumps("." + OPENAPI_PATH)}, dom_id: "#swagger-ui"}});'
 """The page's own script."""
 
-# BentoML's page with its assets and without its Google Tag Manager: who looks at the API is nobody else's business.
+# BentoML's own page includes Google Tag Manager; this one uses the same assets without it.
 PAGE: Final[str] = f"""<!DOCTYPE html>
 <html lang="en">
 <head>

@@ -1,10 +1,10 @@
-"""The BentoML service: HTTP in, HTTP out. What a mood is, and how it is found, is left to `service.estimator`.
+"""The BentoML service: HTTP in, HTTP out. Estimating a mood is left to `service.estimator`.
 
-`POST /upload-meaa-image` is a route of a Starlette application mounted on the service, not a `bentoml.api`: those
-answer a broken upload with a 500 and their own error format, and write uploads to temporary files.
+`POST /upload-meaa-image` is a route of a Starlette application mounted on the service, not a `bentoml.api`, which
+would answer a broken upload with a 500 in its own error format and write uploads to temporary files.
 
-This module is imported by the workers, and by the process that starts them. The latter needs no NumPy, OpenCV or ONNX
-Runtime, which are therefore imported where a worker sets itself up: a second less until the service is ready.
+The workers import this module, and so does the process that starts them. That process needs no NumPy, OpenCV or ONNX
+Runtime; they are therefore imported only when a worker is set up, and the service is ready a second earlier.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from service import bundle, metrics, problems, schema, worker
+from service.access import AccessMiddleware, check_token
 from service.admission import Admission, Buffer
 from service.errors import OverloadedError
-from service.perimeter import PerimeterMiddleware, check_token
+from service.security_headers import SecurityHeadersMiddleware
 from service.settings import Settings
 from service.upload import read_image
 
@@ -36,14 +37,14 @@ if TYPE_CHECKING:
     from service.images import Frame
 
 PORT: Final[int] = 8000
-SETTINGS: Final[Settings] = Settings.from_environment()
+SETTINGS: Final[Settings] = Settings()
 
-_OUTSIDE_TIMEOUT: Final[float] = 60.0
-"""Seconds that the service may take for a request beside receiving it; far above what the queue lets happen."""
+_PROCESSING_TIMEOUT: Final[float] = 60.0
+"""Seconds that a request may take after it was received; far more than the queue allows."""
 
 _REFUSAL_PAUSE: Final[float] = 0.05
-"""Seconds before a request is turned away. A client that tries again at once, against what it is told, would else
-take the time of those that are being served: thirty such clients left a sixth of the capacity (measured)."""
+"""Seconds before a request is refused. The pause slows down clients that ignore `Retry-After`, which would otherwise
+take CPU from accepted requests: thirty such clients left a sixth of the capacity (measured)."""
 
 _logger = logging.getLogger(__name__)
 
@@ -60,10 +61,10 @@ async def upload_meaa_image(request: Request) -> Response:
         response = problem = problems.respond(error)
         status, code = problem.status_code, problem.code
         if isinstance(error, OverloadedError):
-            # A worker takes all connections that wait together. Who comes back on a new one meets the less busy one.
+            # A worker accepts all waiting connections at once; on a new connection the client may get a less busy one.
             response.headers["Connection"] = "close"
     except ClientDisconnect:
-        response = Response(status_code=400)  # nobody reads it, but BentoML waits for one
+        response = Response(status_code=400)  # nobody reads it, but BentoML requires a response
         status, code = response.status_code, "disconnected"
     except Exception as error:
         _report(error)
@@ -75,14 +76,14 @@ async def upload_meaa_image(request: Request) -> Response:
 
 
 def _report(error: Exception) -> None:
-    """Log what kind of fault it is and where; not its message, which may quote what was being read."""
+    """Log the kind and place of a fault, but not its message, which may quote the data that was being read."""
     places = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
     _logger.error("A request failed: %s at %s", type(error).__qualname__, " > ".join(places))
 
 
 async def openapi(_: Request) -> Response:
     """`GET /docs.json`: the OpenAPI document."""
-    return JSONResponse(schema.openapi_document(bentoml.get_current_service().version, SETTINGS))
+    return JSONResponse(schema.openapi_document(SETTINGS))
 
 
 async def page(_: Request) -> Response:
@@ -90,8 +91,8 @@ async def page(_: Request) -> Response:
     return HTMLResponse(schema.PAGE)
 
 
-def figures(_: Request) -> Response:
-    """`GET /metrics`: what Prometheus is told, of all workers."""
+def exposition(_: Request) -> Response:
+    """`GET /metrics`: the metrics of all workers for Prometheus."""
     content, media_type = metrics.exposition()
     return Response(content, media_type=media_type)
 
@@ -100,13 +101,13 @@ api: Final = Starlette(
     routes=[
         Route(schema.UPLOAD_PATH, upload_meaa_image, methods=["POST"]),
         Route(schema.OPENAPI_PATH, openapi),
-        Route(schema.METRICS_PATH, figures),
-        Route("/", page),
+        Route(schema.METRICS_PATH, exposition),
+        Route(schema.PAGE_PATH, page),
     ]
 )
 
 
-# BentoML's own files lose rows; see `service.prediction_log`. Its configuration may send the rows elsewhere.
+# BentoML's own log files lose rows; see `service.prediction_log`. Its configuration may send the rows elsewhere.
 _MONITORING: Final = {
     "enabled": SETTINGS.prediction_log is not None,
     "type": "service.prediction_log.PredictionLog",
@@ -118,9 +119,9 @@ _MONITORING: Final = {
     name="mood_estimator",
     http={"port": PORT},
     workers=SETTINGS.workers or "cpu_count",
-    traffic={"timeout": SETTINGS.read_seconds + _OUTSIDE_TIMEOUT},
+    traffic={"timeout": SETTINGS.read_seconds + _PROCESSING_TIMEOUT},
     metrics={"enabled": False},  # see `service.metrics`
-    # Who called from where is nobody's business here; the proxy that knows may log it.
+    # An access log would keep clients' addresses; the reverse proxy may log them if they are wanted.
     logging={"access": {"enabled": False}},
     tracing={"excluded_urls": ".*"},
     monitoring=_MONITORING,
@@ -131,29 +132,28 @@ class MoodEstimation:
     """Mood of a face in an image: `POST /upload-meaa-image`."""
 
     def __init__(self) -> None:
-        """Load the model bundle; see `service.settings` for what the environment decides."""
+        """Load the model bundle; see `service.settings` for what can be configured."""
         from service.estimator import STAGES, MoodEstimator
         from service.moods import MOODS
         from service.prediction_log import enabled, record
 
         worker.harden()
-        bento = MoodEstimation.bento  # type: ignore[attr-defined]  # of the service that the decorator makes
-        self.version: str = str(bento.tag.version) if bento is not None else "checkout"
+        bento = MoodEstimation.bento  # type: ignore[attr-defined]  # the decorator turns the class into a service
         self._estimator = MoodEstimator.load(bundle.find(bento, SETTINGS.bundle))
         self._record = record if enabled() else None
         self._buffer = Buffer(SETTINGS.max_buffer)
         self._admission = Admission(threads=SETTINGS.threads, max_queue=SETTINGS.max_queue, max_wait=SETTINGS.max_wait)
         version = self._estimator.classifier.metadata.version
-        metrics.prepare(answers=schema.answers(), stages=STAGES, moods=MOODS, version=version)
+        metrics.prepare(outcomes=schema.outcomes(), stages=STAGES, moods=MOODS, version=version)
 
     async def answer(self, request: Request) -> schema.MoodResponse:
         """The response to an upload.
 
         Raises:
-            MeaaError, HTTPException: see `service.problems`.
-            ClientDisconnect: the client did not wait for it.
+            MeaaError, HTTPException: The client caused an error or must handle it; see `service.problems`.
+            ClientDisconnect: The client did not wait for the response.
         """
-        check_token(request.headers.get("authorization", ""), SETTINGS.tokens)
+        check_token(request.headers.get("authorization", ""), SETTINGS.token)
         try:
             self._admission.check()
             with self._buffer.lease() as hold:
@@ -167,7 +167,7 @@ class MoodEstimation:
         return response
 
     def _estimate(self, data: bytes) -> schema.MoodResponse:
-        """Estimate, count and log: the part of a request that runs in a thread."""
+        """Estimate the mood, count and log it: the part of a request that runs in a thread."""
         started, model = time.perf_counter(), self._estimator.classifier.metadata
 
         def record(frame: Frame, estimate: MoodEstimate | None) -> None:
@@ -186,10 +186,12 @@ class MoodEstimation:
         return schema.MoodResponse.of(estimate, model)
 
 
-# In a container BentoML does not replace a worker that died, and waits until the last one has.
+# With this variable set, as in a container, BentoML does not replace a dead worker until all of them are dead.
 os.environ.pop("BENTOML_CONTAINERIZED", None)
 worker.use_bounded_protocol(SETTINGS.read_seconds)
-MoodEstimation.add_asgi_middleware(PerimeterMiddleware, settings=SETTINGS)  # type: ignore[attr-defined]
+# The outermost middleware comes first.
+MoodEstimation.add_asgi_middleware(SecurityHeadersMiddleware)  # type: ignore[attr-defined]
+MoodEstimation.add_asgi_middleware(AccessMiddleware, settings=SETTINGS)  # type: ignore[attr-defined]
 if SETTINGS.cors_origins:
     MoodEstimation.add_asgi_middleware(  # type: ignore[attr-defined]
         CORSMiddleware,

@@ -1,122 +1,135 @@
-"""What may be set from outside: environment variables that begin with `MEAA_`, with their defaults."""
+"""The settings of the service: environment variables that begin with `MEAA_`, with their defaults."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from os import environ
 from pathlib import Path
-from typing import Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
-BUNDLE_VARIABLE: Final[str] = "MEAA_BUNDLE"
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-Exposure = Literal["on", "token", "off"]
-"""Who may read an address: everybody, those with a token, nobody."""
+PREFIX: Final[str] = "MEAA_"
+"""A setting's variable is this prefix and the setting's name in capitals."""
 
 
-@dataclass(frozen=True)
-class Settings:
-    """Settings of the service; limits are those of each worker process.
+def _number(text: object) -> object:
+    """A number from text; thus a whole number may be written as `5e6`."""
+    try:
+        number = float(text) if isinstance(text, str) else text
+    except ValueError:
+        return text  # pydantic says what is wrong with it
+    return int(number) if isinstance(number, float) and number.is_integer() else number
 
-    Attributes:
-        max_bytes: largest request body, in bytes (`MEAA_MAX_BYTES`). The default is above a phone's JPEG, and below
-            what a slow line needs minutes for.
-        max_pixels: largest width x height of an image (`MEAA_MAX_PIXELS`). The default admits any phone's photo in
-            its usual size; a transparent PNG of so many needs some 200 MB while it is decoded.
-        max_buffer: bytes of all request bodies that are held at once (`MEAA_MAX_BUFFER`); whose upload would exceed
-            it is turned away.
-        max_queue: images that may wait or be worked on at once (`MEAA_MAX_QUEUE`); the next is turned away.
-        max_wait: seconds that an image may be expected to wait for its turn (`MEAA_MAX_WAIT`); where the queue is
-            longer, it is turned away.
-        read_seconds: how long a client may take to send the head of its request, and again the body
-            (`MEAA_READ_SECONDS`).
-        workers: worker processes (`MEAA_WORKERS`); None has one per core.
-        threads: images worked on at once by a worker (`MEAA_THREADS`). Two, so that a worker that happened to get
-            most of the connections can use more than its core.
-        tokens: bearer tokens, one of which clients must send; none admits everybody (`MEAA_TOKEN`, several separated
-            by commas, so that one can be replaced while the other still holds).
-        cors_origins: the web pages that may call, by their origin; `*` stands for all (`MEAA_CORS_ORIGINS`, separated
-            by commas).
-        docs: whether the API page and document are there (`MEAA_DOCS`: on, off).
-        metrics: who may read `/metrics` (`MEAA_METRICS`: on, token, off).
-        prediction_log: directory that gets a file of lines a day, or a file; None keeps none (`MEAA_PREDICTION_LOG`).
-        prediction_log_days: a directory's older files are deleted (`MEAA_PREDICTION_LOG_DAYS`).
-        bundle: directory of the model bundle, where it is not the one of the checkout or the bento (`MEAA_BUNDLE`).
+
+def _choice(text: object) -> object:
+    """A choice in lower case, without the spaces around it."""
+    return text.strip().lower() if isinstance(text, str) else text
+
+
+def _parts(text: object) -> object:
+    """The parts of a comma-separated list, without the spaces around them."""
+    return tuple(part.strip() for part in text.split(",") if part.strip()) if isinstance(text, str) else text
+
+
+_Whole = Annotated[int, BeforeValidator(_number)]
+_List = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parts)]
+
+
+class Settings(BaseSettings):
+    """Settings of the service, read from the environment; limits apply to each worker process.
+
+    An empty variable counts as unset. `.env` files are not read.
+
+    Raises:
+        ValueError: A value is not allowed; the message names its variable.
     """
 
-    max_bytes: int = 10_000_000
-    max_pixels: int = 25_000_000
-    max_buffer: int = 64_000_000
-    max_queue: int = 32
-    max_wait: float = 0.6
-    read_seconds: float = 20.0
-    workers: int | None = None
-    threads: int = 2
-    tokens: tuple[str, ...] = ()
-    cors_origins: tuple[str, ...] = ()
-    docs: bool = True
-    metrics: Exposure = "on"
-    prediction_log: Path | None = None
-    prediction_log_days: int = 90
-    bundle: Path | None = None
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, allow_inf_nan=False, frozen=True)
 
-    def __post_init__(self) -> None:
+    token: _List = Field(
+        (),
+        description="Bearer tokens, separated by commas. If set, a request must carry `Authorization: Bearer TOKEN` "
+        "with one of them. To replace a token, add the new one, move the clients, then remove the old one.",
+    )
+    cors_origins: _List = Field(
+        (),
+        description="Origins of the web pages that may call the service, separated by commas; `*` allows all.",
+    )
+    docs: Annotated[Literal["on", "off"], BeforeValidator(_choice)] = Field(
+        "on", description="`off` removes the API page, its assets and `/docs.json`."
+    )
+    metrics: Annotated[Literal["on", "token", "off"], BeforeValidator(_choice)] = Field(
+        "on", description="Who may read `/metrics`: everybody (`on`), clients with a token (`token`), nobody (`off`)."
+    )
+    workers: _Whole = Field(0, ge=0, description="Worker processes, which share the port; 0 starts one per core.")
+    threads: _Whole = Field(
+        2,
+        ge=1,
+        # Two, so that a worker that happened to get most of the connections can use more than its core.
+        description="Images that a worker processes at once, each on up to four cores if they are free.",
+    )
+    max_bytes: _Whole = Field(
+        10_000_000,  # above a phone's JPEG, and below what a slow line needs minutes for
+        ge=1,
+        description="Largest request body, in bytes; a larger one gets 413 before it is read.",
+    )
+    max_pixels: _Whole = Field(
+        25_000_000,  # any phone's photo in its usual size; decoding a transparent PNG of this size takes some 200 MB
+        ge=1,
+        description="Largest width x height of an image, checked before it is decoded.",
+    )
+    max_buffer: _Whole = Field(
+        64_000_000,
+        ge=1,
+        description="Bytes of unanswered uploads that a worker holds at once; an upload beyond that gets 503.",
+    )
+    max_wait: float = Field(
+        0.6,
+        ge=0.01,
+        description="Longest expected wait of an image for its turn, in seconds; if the queue is longer, the request "
+        "gets 503 with `Retry-After` at once.",
+    )
+    max_queue: _Whole = Field(
+        32, ge=1, description="Images that may wait or be processed in a worker at once; the next one gets 503."
+    )
+    read_seconds: float = Field(
+        20.0,
+        ge=1,
+        description="Time that a client has to send the head of its request, and again the body, in seconds; then 408.",
+    )
+    prediction_log: Path | None = Field(
+        None,
+        description="Directory that gets one file of JSON lines per day, or a single file; no log if unset.",
+    )
+    prediction_log_days: _Whole = Field(
+        90, ge=1, description="Age in days after which a file in the prediction log's directory is deleted."
+    )
+    bundle: Path | None = Field(
+        None, description="Directory of another model bundle; by default the bento's, or `bundle/` in a checkout."
+    )
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise ValueError("; ".join(_describe(details) for details in error.errors())) from None
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        """Check the settings that depend on each other."""
         if self.max_buffer < self.max_bytes:
             raise ValueError(
-                f"MEAA_MAX_BUFFER is {self.max_buffer}; no request of MEAA_MAX_BYTES = {self.max_bytes} fits in"
+                f"MEAA_MAX_BUFFER is {self.max_buffer}; it must be at least MEAA_MAX_BYTES, which is {self.max_bytes}"
             )
-        if self.metrics == "token" and not self.tokens:
-            raise ValueError("MEAA_METRICS is 'token', and no MEAA_TOKEN is set")
-
-    @classmethod
-    def from_environment(cls, environment: Mapping[str, str] = environ) -> Settings:
-        """Settings from environment variables; an empty variable counts as none.
-
-        Raises:
-            ValueError: a value is not one that its variable may have.
-        """
-        log = environment.get("MEAA_PREDICTION_LOG")
-        bundle = environment.get(BUNDLE_VARIABLE)
-        metrics = _choice(environment, "MEAA_METRICS", "on", "token", "off")
-        return cls(
-            max_bytes=int(_number(environment, "MEAA_MAX_BYTES", cls.max_bytes)),
-            max_pixels=int(_number(environment, "MEAA_MAX_PIXELS", cls.max_pixels)),
-            max_buffer=int(_number(environment, "MEAA_MAX_BUFFER", cls.max_buffer)),
-            max_queue=int(_number(environment, "MEAA_MAX_QUEUE", cls.max_queue)),
-            max_wait=_number(environment, "MEAA_MAX_WAIT", cls.max_wait, least=0.01),
-            read_seconds=_number(environment, "MEAA_READ_SECONDS", cls.read_seconds),
-            workers=int(_number(environment, "MEAA_WORKERS", 0, least=0)) or None,
-            threads=int(_number(environment, "MEAA_THREADS", cls.threads)),
-            tokens=_list(environment, "MEAA_TOKEN"),
-            cors_origins=_list(environment, "MEAA_CORS_ORIGINS"),
-            docs=_choice(environment, "MEAA_DOCS", "on", "off") == "on",
-            metrics=metrics,  # type: ignore[arg-type]  # one of those
-            prediction_log=Path(log) if log else None,
-            prediction_log_days=int(_number(environment, "MEAA_PREDICTION_LOG_DAYS", cls.prediction_log_days)),
-            bundle=Path(bundle) if bundle else None,
-        )
+        if self.metrics == "token" and not self.token:
+            raise ValueError("MEAA_METRICS is 'token'; it needs a MEAA_TOKEN, which is not set")
+        return self
 
 
-def _number(environment: Mapping[str, str], name: str, default: float, least: float = 1) -> float:
-    """A number that is large enough, or the default where there is none."""
-    text = environment.get(name) or str(default)
-    try:
-        value = float(text)
-    except ValueError:
-        raise ValueError(f"{name} is {text!r}; it must be a number") from None
-    if not least <= value < float("inf"):
-        raise ValueError(f"{name} is {text}; it must be at least {least}")
-    return value
-
-
-def _choice(environment: Mapping[str, str], name: str, *choices: str) -> str:
-    """One of the choices, in any case of letters; the first where there is none."""
-    text = environment.get(name, "").strip().lower() or choices[0]
-    if text not in choices:
-        raise ValueError(f"{name} is {text!r}; it must be one of {', '.join(choices)}")
-    return text
-
-
-def _list(environment: Mapping[str, str], name: str) -> tuple[str, ...]:
-    """What stands between the commas, without the spaces around it."""
-    return tuple(part.strip() for part in environment.get(name, "").split(",") if part.strip())
+def _describe(error: ErrorDetails) -> str:
+    """One of pydantic's errors as a sentence that names the variable, its value and what is allowed."""
+    if not error["loc"]:  # from `_fit_together`, which names the variables itself
+        return str(error["ctx"]["error"])
+    variable, message = PREFIX + str(error["loc"][0]).upper(), error["msg"]
+    return f"{variable} is {error['input']!r}: {message[0].lower()}{message[1:]}"

@@ -1,4 +1,4 @@
-"""From an HTTP request to the bytes of the image in it, within limits of size and time, and never by way of a disk."""
+"""From an HTTP request to the bytes of its image, within limits on size and time, and never by way of a disk."""
 
 from __future__ import annotations
 
@@ -15,38 +15,38 @@ from starlette.requests import Request
 from service.errors import MissingImageError, TooLargeError, UnsupportedTypeError
 
 FIELDS: Final[tuple[str, str]] = ("image", "file")
-"""Names of the multipart field that holds the image; where both are sent, the first name counts."""
+"""Names of the multipart field that holds the image; if both are sent, the first name counts."""
 
 _MULTIPART: Final[str] = "multipart/form-data"
-# What says nothing of the content: no type, the type of unknown bytes, and what curl claims where it is told nothing.
+# Types that say nothing about the content: none, the type of unknown bytes, and the default of curl.
 _UNTYPED: Final[frozenset[str]] = frozenset({"", "application/octet-stream", "application/x-www-form-urlencoded"})
 _MAX_PARTS: Final[int] = 16
 
 
 class _MemoryParser(MultiPartParser):
-    """Starlette's parser without its temporary files: a face must not reach a disk. The stream bounds the memory."""
+    """Starlette's parser without its temporary files: a face must not reach a disk. The stream limits the memory."""
 
-    spool_max_size = 0  # to SpooledTemporaryFile: no size is too large
+    spool_max_size = 0  # for SpooledTemporaryFile, 0 means that no size is too large
 
 
 async def read_image(request: Request, *, max_bytes: int, seconds: float, hold: Callable[[int], None]) -> bytes:
-    """The bytes of the image in a request: of a multipart field in `FIELDS`, or the whole body.
+    """The bytes of the image in a request: the content of a multipart field in `FIELDS`, or the whole body.
 
-    The bytes alone tell what they are: the declared type of a multipart field, and that of a body among images, is
-    not looked at.
+    The format of the image is recognised from its bytes. The declared type of a multipart field is ignored, and so is
+    the declared image type of a body.
 
     Args:
-        request: with a body not read so far.
-        max_bytes: largest body accepted.
-        seconds: longest time that the body may take to arrive.
-        hold: told the size of each chunk before it is kept; see `service.admission.Buffer`.
+        request: Request whose body has not been read yet.
+        max_bytes: Largest body accepted, in bytes.
+        seconds: Longest time that the body may take to arrive, in seconds.
+        hold: Function that is called with the size of each chunk before it is kept; see `service.admission.Buffer`.
 
     Raises:
-        MissingImageError: there is no body, or no image field in it, or its multipart structure is broken.
-        UnsupportedTypeError: the body is declared to be neither multipart nor an image.
-        TooLargeError: the body is larger than `max_bytes`; raised before the rest is read.
-        OverloadedError: there is no room for it.
-        HTTPException: the body did not arrive in time.
+        MissingImageError: There is no body, or no image field in it, or its multipart structure is broken.
+        UnsupportedTypeError: The body is declared to be neither multipart nor an image.
+        TooLargeError: The body is larger than `max_bytes`; raised before the rest is read.
+        OverloadedError: The buffer has no room for the body.
+        HTTPException: The body did not arrive in time.
     """
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type != _MULTIPART and content_type not in _UNTYPED and not content_type.startswith("image/"):
@@ -70,10 +70,10 @@ async def read_image(request: Request, *, max_bytes: int, seconds: float, hold: 
 
 
 async def _bounded(request: Request, max_bytes: int, hold: Callable[[int], None]) -> AsyncGenerator[bytes, None]:
-    """The body as it arrives.
+    """The body, chunk by chunk as it arrives.
 
     Raises:
-        TooLargeError: the body is, or declares itself to be, larger than `max_bytes`.
+        TooLargeError: The body is, or is declared to be, larger than `max_bytes`.
     """
     too_large = TooLargeError(f"The request has more than the {max_bytes:,} bytes accepted. Send a smaller image.")
     declared = request.headers.get("content-length", "")
@@ -92,7 +92,7 @@ async def _read_field(request: Request, body: AsyncGenerator[bytes, None]) -> by
     """The content of the image field of a multipart body.
 
     Raises:
-        MissingImageError: see `read_image`.
+        MissingImageError: See `read_image`.
     """
     try:
         form = await _MemoryParser(request.headers, body, max_files=_MAX_PARTS, max_fields=_MAX_PARTS).parse()

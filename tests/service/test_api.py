@@ -1,28 +1,31 @@
-"""The contract of `POST /upload-meaa-image`, and what stands around it."""
+"""The contract of `POST /upload-meaa-image`, and the other endpoints."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
+import service
 from service import problems, schema
 from service.moods import MOODS
 from service.observation import COLUMNS
 from service.schema import MoodResponse
+from service.settings import Settings
 from tests.conftest import ROOT
-from tests.service.conftest import UPLOAD, Server
-from tests.service.pictures import TO_STORED, Pixels, encode, multi_picture, oriented, sixteen_bit
+from tests.support.pictures import TO_STORED, Pixels, encode, multi_picture, oriented, sixteen_bit
+from tests.support.server import UPLOAD, Server
 
 
 def test_a_smiling_astronaut_is_positive(server: Server, photo: bytes) -> None:
     assert server.upload(photo).json()["mood"] == "positive"
 
 
-def test_the_response_has_the_contracts_members(server: Server, photo: bytes) -> None:
+def test_the_response_has_the_members_of_the_contract(server: Server, photo: bytes) -> None:
     answer = server.upload(photo).json()
     assert list(answer) == ["mood", "probabilities", "face", "faces", "model"]
     assert list(answer["probabilities"]) == list(MOODS)
@@ -65,7 +68,7 @@ def test_coordinates_are_those_of_the_upright_image(server: Server, astronaut: P
     ],
     ids=["WebP", "RGBA PNG", "16-bit PNG", "16-bit RGBA PNG"],
 )
-def test_formats_that_lose_nothing_get_the_same_answer(server: Server, astronaut: Pixels, make) -> None:  # type: ignore[no-untyped-def]
+def test_lossless_formats_get_the_same_response(server: Server, astronaut: Pixels, make) -> None:  # type: ignore[no-untyped-def]
     assert server.upload(make(astronaut)).json() == server.upload(encode(astronaut, "PNG")).json()
 
 
@@ -82,12 +85,12 @@ def test_formats_that_lose_nothing_get_the_same_answer(server: Server, astronaut
     ],
     ids=["JPEG", "progressive JPEG", "CMYK JPEG", "WebP", "grey PNG", "16-bit grey PNG", "multi-picture JPEG"],
 )
-def test_formats_that_lose_little_get_nearly_the_same_answer(server: Server, astronaut: Pixels, make) -> None:  # type: ignore[no-untyped-def]
+def test_lossy_formats_get_nearly_the_same_probabilities(server: Server, astronaut: Pixels, make) -> None:  # type: ignore[no-untyped-def]
     exact = server.upload(encode(astronaut, "PNG")).json()["probabilities"]
     assert server.upload(make(astronaut)).json()["probabilities"] == pytest.approx(exact, abs=0.1)
 
 
-def test_of_several_faces_the_largest_counts(server: Server, astronaut: Pixels) -> None:
+def test_the_largest_of_several_faces_counts(server: Server, astronaut: Pixels) -> None:
     head = astronaut[20:220, 120:320]
     scene = np.full((420, 700, 3), 200, np.uint8)
     scene[20:120, 20:120] = head[::2, ::2]
@@ -98,7 +101,7 @@ def test_of_several_faces_the_largest_counts(server: Server, astronaut: Pixels) 
     assert answer["face"]["width"] > 140
 
 
-def test_the_same_image_gets_the_same_answer_by_whatever_way_it_comes(server: Server, photo: bytes) -> None:
+def test_all_ways_of_sending_an_image_get_the_same_response(server: Server, photo: bytes) -> None:
     answers = [
         server.upload(photo),
         server.upload(photo, field="file"),
@@ -108,9 +111,7 @@ def test_the_same_image_gets_the_same_answer_by_whatever_way_it_comes(server: Se
     assert all(answer.json() == answers[0].json() for answer in answers)
 
 
-def test_requests_side_by_side_get_their_own_answers(server: Server, astronaut: Pixels) -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
+def test_concurrent_requests_get_their_own_responses(server: Server, astronaut: Pixels) -> None:
     pictures = [encode(np.roll(astronaut, 20 * step, axis=1)) for step in range(6)]
     alone = [server.upload(picture).json() for picture in pictures]
     with ThreadPoolExecutor(6) as pool:
@@ -132,6 +133,11 @@ def test_the_api_page_loads_nothing_from_elsewhere(server: Server) -> None:
         assert server.client.get(f"/static_content/{asset}").status_code == 200
 
 
+def test_the_openapi_document_has_the_version_of_the_project(server: Server) -> None:
+    """The API page shows this version."""
+    assert server.client.get("/docs.json").json()["info"]["version"] == service.__version__
+
+
 def test_the_openapi_document_describes_the_upload(server: Server) -> None:
     upload = server.client.get("/docs.json").json()["paths"][UPLOAD]["post"]
     assert {"multipart/form-data", "image/jpeg", "image/png", "image/webp"} == set(upload["requestBody"]["content"])
@@ -147,7 +153,7 @@ def test_the_openapi_document_describes_the_upload(server: Server) -> None:
 
 
 def test_the_openapi_document_defines_all_that_it_refers_to() -> None:
-    document = schema.openapi_document("1")
+    document = schema.openapi_document(Settings())
     text = json.dumps(document)
     referred = {part.split('"')[0] for part in text.split("#/components/schemas/")[1:]}
     assert referred == {"MoodResponse", "FaceBox", "Model", "Problem"}

@@ -1,4 +1,4 @@
-"""The bento: it holds what serving needs and nothing else, and answers away from the checkout as in it."""
+"""The bento: it holds only what serving needs, and responds outside the checkout as inside it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT
-from tests.service.conftest import Server, serve
+from tests.support.server import Server, serve
 
 pytestmark = pytest.mark.skipif(
     shutil.which("uv") is None and importlib.util.find_spec("uv") is None,
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory whose `bentoml` is BentoML's home with a bento in it, made as `make bento` does."""
+    """A directory with BentoML's home, `bentoml`, in which a bento was built as by `make bento`."""
     directory = tmp_path_factory.mktemp("bento")
     for command in (["pipelines.export.to_bento"], ["bentoml", "build"]):
         _run(directory, *command)

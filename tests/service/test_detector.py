@@ -1,4 +1,4 @@
-"""`service.detector`: the MTCNN cascade, against the paper's arithmetic and against the `mtcnn` package."""
+"""`service.detector`: the MTCNN cascade, compared with the `mtcnn` package and with plain arithmetic."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from service.detector import (
 )
 from service.estimator import MoodEstimator
 from tests.conftest import ROOT
-from tests.service.pictures import Pixels
+from tests.support.pictures import Pixels
 
 PHOTOS_COMPARED = 40
 
@@ -44,7 +44,7 @@ def package() -> Callable[[Pixels], list[dict[str, Any]]]:
 
 
 def assert_same_faces(ours: list[Face], theirs: list[dict[str, Any]]) -> None:
-    """Each face of one has its like in the other: intersection over union 0.9, confidence within 0.02."""
+    """Assert that each of their faces has one of ours with an IoU of at least 0.9 and a confidence within 0.02."""
     assert len(ours) == len(theirs)
     for face in theirs:
         best = max(ours, key=lambda our: overlap(our, face["box"]))
@@ -119,7 +119,7 @@ def test_suppression_by_the_smaller_box_removes_a_face_within_a_face() -> None:
     boxes = np.array([[0.0, 0, 100, 100], [40, 40, 60, 60]])
     scores = np.array([0.9, 0.8])
     assert non_maximum_suppression(boxes, scores, 0.7).tolist() == [0, 1]
-    assert non_maximum_suppression(boxes, scores, 0.7, overlap="smaller").tolist() == [0]
+    assert non_maximum_suppression(boxes, scores, 0.7, metric="IoS").tolist() == [0]
 
 
 def test_patches_outside_the_image_are_mid_grey() -> None:
@@ -181,7 +181,7 @@ def test_settings_that_cannot_work_are_refused(wrong: dict[str, Any]) -> None:
         DetectorSettings(**wrong)
 
 
-def test_settings_survive_their_file(tmp_path: Path) -> None:
+def test_settings_survive_being_written_and_read(tmp_path: Path) -> None:
     settings = DetectorSettings(min_face_share=0.1, thresholds=(0.5, 0.6, 0.7), exact=False, working_side=480)
     settings.write(tmp_path / "detector.json")
     assert DetectorSettings.read(tmp_path / "detector.json") == settings

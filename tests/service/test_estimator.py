@@ -1,4 +1,4 @@
-"""`service.estimator`: a file in, a mood out, with the face's place in the file's own pixels."""
+"""`service.estimator`: a file in, a mood out, with the face's box in pixels of the file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from service.errors import InvalidImageError, NoFaceError
 from service.estimator import STAGES, MoodEstimator
-from tests.service.pictures import Pixels, encode
+from tests.support.pictures import Pixels, encode
 
 
 def test_the_face_of_a_reduced_frame_is_in_pixels_of_the_image_as_it_was_sent(

@@ -1,4 +1,4 @@
-"""`service.faces`: which face counts, and how it is cut out."""
+"""`service.faces`: which face counts, and how it is cropped."""
 
 from __future__ import annotations
 

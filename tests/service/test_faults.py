@@ -1,4 +1,4 @@
-"""What a server withstands: too many clients, the end of a worker, its own end, a full disk. Longer: `make soak`."""
+"""Faults that the server survives: overload, a killed worker, shutdown, a full disk. `make soak` tests them longer."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from benchmarks.robustness.faults import drain, kill_a_worker, lines, log_failur
 from benchmarks.server import serve
 from service.prediction_log import PredictionLog
 from tests.conftest import ROOT
-from tests.service.conftest import UPLOAD, Server
-from tests.service.pictures import Pixels, encode
+from tests.support.pictures import Pixels, encode
+from tests.support.server import UPLOAD, Server
 
 
 def test_overload_is_answered_with_503_and_nothing_else_goes_wrong(server: Server, photo: bytes) -> None:
@@ -59,7 +59,7 @@ def test_a_full_disk_costs_no_request_and_one_warning(guarded_server: Server, ph
 
 
 def test_a_line_that_only_half_fits_is_not_written_at_all(tmp_path: Path) -> None:
-    """A limit on the size of files stands in for a disk that fills up."""
+    """A limit on file size simulates a disk that fills up."""
     path = tmp_path / "log.jsonl"
     program = f"""
 import resource, signal
@@ -79,7 +79,7 @@ for _ in range(9):
     assert path.read_bytes() == (b"x" * 299 + b"\n") * 3
 
 
-def test_a_pipe_that_nobody_reads_holds_nobody_up(tmp_path: Path) -> None:
+def test_a_pipe_that_nobody_reads_does_not_block(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(OSError, match="No such device"):
         PredictionLog("log", str(tmp_path / "pipe"))._append(b"line\n")

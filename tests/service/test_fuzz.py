@@ -1,4 +1,4 @@
-"""Seconds of what `make soak` does for minutes: damaged images, and requests made from the OpenAPI document."""
+"""Fuzzing for seconds, as `make soak` does for minutes: damaged images, and requests from the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from benchmarks.robustness.fuzz import decode_all, mutants, seeds
 from benchmarks.robustness.schemathesis_run import run
 from service import images
 from service.errors import UnsupportedTypeError
-from tests.service.conftest import Server
+from tests.support.server import Server
 
 
 def test_damaged_images_raise_nothing_but_the_typed_errors() -> None:
@@ -34,6 +34,6 @@ def test_all_seeds_but_two_are_read() -> None:
             images.decode(seed)
 
 
-def test_what_the_openapi_document_says_is_so(server: Server, tmp_path: Path) -> None:
+def test_responses_conform_to_the_openapi_document(server: Server, tmp_path: Path) -> None:
     result = run(str(server.client.base_url), tmp_path, examples=5)
     assert result.passed, result.output

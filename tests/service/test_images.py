@@ -14,13 +14,13 @@ from PIL import Image
 
 from service import images
 from service.errors import InvalidImageError, MeaaError, TooLargeError, UnsupportedTypeError
-from tests.service.pictures import TO_STORED, Pixels, encode, oriented, png_header, sixteen_bit, with_exif
+from tests.support.pictures import TO_STORED, Pixels, encode, oriented, png_header, sixteen_bit, with_exif
 
 RAMP: Pixels = np.stack(np.broadcast_arrays(*np.ogrid[0:40:1, 0:60:1], 128), axis=-1).astype(np.uint8) * 4
 
 
 @pytest.mark.parametrize("file", [encode(RAMP, "PNG"), encode(RAMP, "WEBP", lossless=True), sixteen_bit(RAMP, 3)])
-def test_what_lost_nothing_comes_back_as_it_was(file: bytes) -> None:
+def test_lossless_files_are_decoded_exactly(file: bytes) -> None:
     decoded = images.decode(file)
     assert decoded.dtype == np.uint8
     assert decoded.flags.c_contiguous
@@ -62,7 +62,7 @@ def test_the_exif_orientation_is_applied(orientation: int) -> None:
 
 
 def test_an_exif_block_that_can_be_read_and_cannot_be_written_again_turns_the_image() -> None:
-    """A rational where a whole number belongs, beside an orientation that is right."""
+    """The block has a fraction instead of a whole number, beside a valid orientation."""
     entries = [(0x0100, 5, 1, 38), (0x0112, 3, 1, 6)]  # ImageWidth as 1/3, Orientation 6; little-endian
     block = b"II*\x00" + struct.pack("<IH", 8, len(entries))
     block += b"".join(struct.pack("<HHII", *entry) for entry in entries) + struct.pack("<III", 0, 1, 3)

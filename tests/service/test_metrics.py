@@ -1,4 +1,4 @@
-"""`/metrics`: what Prometheus is told, and that its size does not depend on who calls."""
+"""`/metrics`: the metrics for Prometheus, whose number does not depend on what clients send."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from service.estimator import STAGES
 from service.moods import MOODS
-from service.schema import answers
-from tests.service.conftest import UPLOAD, Server
+from service.schema import outcomes
+from tests.support.server import UPLOAD, Server
 
 
 def samples(server: Server) -> dict[str, float]:
-    """Value of each series, by name and labels."""
+    """The value of each series, by name and labels."""
     families = text_string_to_metric_families(server.client.get("/metrics").text)
     return {
         f"{sample.name}{sorted(sample.labels.items())}": sample.value
@@ -22,8 +22,8 @@ def samples(server: Server) -> dict[str, float]:
     }
 
 
-def risen(before: dict[str, float], after: dict[str, float], name: str) -> float:
-    """By how much the series of this name have risen together."""
+def increase(before: dict[str, float], after: dict[str, float], name: str) -> float:
+    """The total increase of the series of this name."""
     return sum(value - before.get(series, 0) for series, value in after.items() if series.startswith(name))
 
 
@@ -32,25 +32,25 @@ def test_answers_moods_faces_and_stages_are_counted(server: Server, photo: bytes
     mood = server.upload(photo).json()["mood"]
     server.upload(b"no image")
     after = samples(server)
-    assert risen(before, after, "meaa_requests_total[('code', 'ok'), ('status', '200')]") == 1
-    assert risen(before, after, "meaa_requests_total[('code', 'invalid_image'), ('status', '400')]") == 1
-    assert risen(before, after, "meaa_requests_total") == 2
+    assert increase(before, after, "meaa_requests_total[('code', 'ok'), ('status', '200')]") == 1
+    assert increase(before, after, "meaa_requests_total[('code', 'invalid_image'), ('status', '400')]") == 1
+    assert increase(before, after, "meaa_requests_total") == 2
     predictions = {name: value for name, value in after.items() if f"('mood', '{mood}')" in name}
-    assert risen(before, predictions, "meaa_predictions_total[('model_version'") == 1
-    assert risen(before, after, "meaa_faces_total") == 1
-    assert risen(before, after, "meaa_request_duration_seconds_count") == 2
+    assert increase(before, predictions, "meaa_predictions_total[('model_version'") == 1
+    assert increase(before, after, "meaa_faces_total") == 1
+    assert increase(before, after, "meaa_request_duration_seconds_count") == 2
     for stage in STAGES:
-        assert risen(before, after, f"meaa_stage_duration_seconds_count[('stage', '{stage}')]") == 1
-        assert risen(before, after, f"meaa_stage_duration_seconds_sum[('stage', '{stage}')]") > 0
+        assert increase(before, after, f"meaa_stage_duration_seconds_count[('stage', '{stage}')]") == 1
+        assert increase(before, after, f"meaa_stage_duration_seconds_sum[('stage', '{stage}')]") > 0
 
 
 def test_every_series_is_there_before_anything_happens(server: Server) -> None:
-    there = samples(server)
-    for status, code in answers():
-        assert f"meaa_requests_total[('code', '{code}'), ('status', '{status}')]" in there
+    present = samples(server)
+    for status, code in outcomes():
+        assert f"meaa_requests_total[('code', '{code}'), ('status', '{status}')]" in present
     for mood in MOODS:
-        assert [series for series in there if series.startswith("meaa_predictions_total") and f"'{mood}'" in series]
-    assert "meaa_prediction_log_failures_total[]" in there
+        assert [series for series in present if series.startswith("meaa_predictions_total") and f"'{mood}'" in series]
+    assert "meaa_prediction_log_failures_total[]" in present
 
 
 def test_names_follow_prometheus_conventions(server: Server) -> None:
@@ -63,7 +63,7 @@ def test_names_follow_prometheus_conventions(server: Server) -> None:
             assert family.name.endswith("_seconds")
 
 
-def test_whoever_tries_out_addresses_types_and_methods_adds_no_series(server: Server) -> None:
+def test_odd_addresses_types_and_methods_add_no_series(server: Server) -> None:
     before = set(samples(server))
     for number in range(100):
         server.client.get(f"/try-{number}.php")

@@ -1,3 +1,5 @@
+"""`service.observation`: the row of numbers that is kept of a request."""
+
 from __future__ import annotations
 
 import json
@@ -14,7 +16,7 @@ from service.images import Frame
 from service.moods import MOODS
 from service.observation import Appearance, Observation
 
-FACE = Face(x=170, y=60, width=110, height=150, confidence=0.99)  # of the astronaut
+FACE = Face(x=170, y=60, width=110, height=150, confidence=0.99)  # the astronaut's
 Image = NDArray[np.uint8]
 
 
@@ -29,7 +31,7 @@ def test_a_row_says_what_was_answered_and_how_the_face_looked(astronaut: Image) 
     assert len(json.dumps(row)) < 700
 
 
-def test_the_face_is_found_again_in_a_frame_that_was_reduced(astronaut: Image) -> None:
+def test_the_face_is_measured_at_its_place_in_a_reduced_frame(astronaut: Image) -> None:
     estimate = MoodEstimate("positive", dict.fromkeys(MOODS, 0.25), FACE, 1)
     half = np.asarray(cv2.resize(astronaut, (256, 256), interpolation=cv2.INTER_AREA), np.uint8)
     whole, reduced = (
@@ -40,7 +42,7 @@ def test_the_face_is_found_again_in_a_frame_that_was_reduced(astronaut: Image) -
     assert reduced.face_share == whole.face_share
 
 
-def test_a_row_of_a_frame_without_a_face_says_nothing_of_one(astronaut: Image) -> None:
+def test_a_row_of_a_frame_without_a_face_describes_none(astronaut: Image) -> None:
     row = asdict(Observation.of(Frame(astronaut, 512, 512), None, model_version="3", seconds=0.01))
     assert row["outcome"] == "no_face"
     known = {name for name, value in row.items() if value is not None}
@@ -49,7 +51,7 @@ def test_a_row_of_a_frame_without_a_face_says_nothing_of_one(astronaut: Image) -
     }  # fmt: skip
 
 
-def test_darkness_blur_and_colour_each_move_their_own_figure(astronaut: Image) -> None:
+def test_darkness_blur_and_colour_each_move_their_own_metric(astronaut: Image) -> None:
     plain = Appearance.of(astronaut, FACE)
     dark = Appearance.of((astronaut * 0.4).astype(np.uint8), FACE)
     blurred = Appearance.of(np.asarray(cv2.GaussianBlur(astronaut, (0, 0), 2), np.uint8), FACE)

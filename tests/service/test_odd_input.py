@@ -1,4 +1,4 @@
-"""Whatever is sent, the answer is the contract's status and code, and never a 500."""
+"""Any input gets the status and code of the contract, and never a 500."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ import pytest
 
 from service.problems import Problem
 from service.schema import MoodResponse
-from tests.service.conftest import UPLOAD, Server
-from tests.service.pictures import (
+from tests.support.pictures import (
     Pixels,
     animation,
     damaged_png,
@@ -27,6 +26,7 @@ from tests.service.pictures import (
     sixteen_bit,
     with_exif,
 )
+from tests.support.server import UPLOAD, Server
 
 HEIC = b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic" + bytes(64)
 AVIF = b"\x00\x00\x00\x1cftypavif\x00\x00\x00\x00avifmif1" + bytes(64)
@@ -37,13 +37,13 @@ BOUNDARY = b"multipart/form-data; boundary=x"
 
 @dataclass(frozen=True)
 class Case:
-    """Something a client may send.
+    """A request that a client may send.
 
     Attributes:
-        name: says what.
-        status: of the answer.
-        code: of the problem; empty where there is none.
-        request: arguments of `httpx.Client.request`, made from the astronaut's pixels.
+        name: Description of the request.
+        status: Expected status.
+        code: Expected problem code; empty if the request succeeds.
+        request: Function from the astronaut's pixels to the arguments of `httpx.Client.request`.
     """
 
     name: str
@@ -58,18 +58,18 @@ def image(name: str, status: int, code: str, make: Callable[[Pixels], bytes]) ->
 
 
 def body(name: str, status: int, code: str, content_type: str | bytes | None, make: Callable[[Pixels], Any]) -> Case:
-    """A body sent as it is."""
+    """A body that is sent unchanged."""
     headers = {} if content_type is None else {"content-type": content_type}
     return Case(name, status, code, lambda pixels: {"content": make(pixels), "headers": headers})
 
 
 def bare(name: str, status: int, code: str, **request: Any) -> Case:
-    """A request that needs no picture."""
+    """A request that needs no image."""
     return Case(name, status, code, lambda _: request)
 
 
 def in_chunks(data: bytes) -> Iterator[bytes]:
-    """Without a content length: httpx sends what comes from an iterator with chunked transfer encoding."""
+    """A body without a content length: httpx sends an iterator with chunked transfer encoding."""
     for start in range(0, len(data), 50_000):
         yield data[start : start + 50_000]
 
@@ -159,7 +159,7 @@ CASES = [
     body("JSON", 415, "unsupported_type", "application/json", lambda _: b'{"image": "..."}'),
     body("a text body", 415, "unsupported_type", "text/plain", encode),
     body("a type that is no type", 415, "unsupported_type", b"\xff\xfe;;;=", encode),
-    # Nobody there
+    # No face
     image("1 x 1 pixel", 422, "no_face", lambda p: encode(p[:1, :1])),
     image("1 x 10,000 pixels", 422, "no_face", lambda p: encode(np.resize(p, (10_000, 1, 3)))),
     image("10,000 x 1 pixels", 422, "no_face", lambda p: encode(np.resize(p, (1, 10_000, 3)))),
@@ -183,7 +183,7 @@ def _part(disposition: bytes, content: bytes = b"something") -> bytes:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_the_answer_is_the_contracts(case: Case, server: Server, astronaut: Pixels) -> None:
+def test_the_response_is_what_the_contract_says(case: Case, server: Server, astronaut: Pixels) -> None:
     request = {"method": "POST", "url": UPLOAD, **case.request(astronaut)}
     response = server.client.request(**request)
     assert response.status_code == case.status, response.text
@@ -194,7 +194,7 @@ def test_the_answer_is_the_contracts(case: Case, server: Server, astronaut: Pixe
 
 
 def assert_problem(response: httpx.Response, status: int, code: str) -> None:
-    """The response is a problem document that says so."""
+    """Assert that the response is a problem document with this status and code."""
     assert response.headers["content-type"] == "application/problem+json"
     problem = Problem.model_validate(response.json())
     assert (problem.status, problem.code) == (status, code)
@@ -206,7 +206,7 @@ def test_thirty_kinds_of_odd_input_are_tried() -> None:
     assert len({case.name for case in CASES}) == len(CASES) >= 30
 
 
-def test_a_sender_that_stalls_is_told_so(server: Server) -> None:
+def test_a_sender_that_stalls_gets_408(server: Server) -> None:
     status, answer = server.exchange(_head(length=999) + b"\xff\xd8")
     assert status == 408
     assert b'"code":"request_timeout"' in answer
@@ -226,12 +226,12 @@ def test_clients_that_hang_up_cost_the_others_nothing(server: Server, photo: byt
 
 
 def _head(length: int) -> bytes:
-    """The head of an upload of so many bytes."""
+    """The head of an upload with a declared length."""
     return f"POST {UPLOAD} HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: {length}\r\n\r\n".encode()
 
 
-def test_nothing_of_all_this_was_an_error_of_the_service(server: Server, photo: bytes) -> None:
-    """Runs last in this file: the server that was sent everything above logged no fault and counted no 500."""
+def test_none_of_this_was_an_error_of_the_service(server: Server, photo: bytes) -> None:
+    """Runs last in this file: the server that got all requests above logged no fault and counted no 500."""
     server.upload(photo)
     log = server.log.read_text()
     assert "Traceback" not in log

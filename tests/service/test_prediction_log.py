@@ -1,4 +1,4 @@
-"""`service.prediction_log`: a line per answered picture, and no request lost over it."""
+"""`service.prediction_log`: one line per processed image, and no request fails because of it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bentoml._internal.monitoring import api
 
 from service import prediction_log
 from service.images import Frame
@@ -21,7 +22,7 @@ FRAME = Frame(np.zeros((48, 64, 3), np.uint8), 64, 48)
 
 
 def write(log: PredictionLog) -> None:
-    """One row, as `bentoml.monitor` does it."""
+    """Write one row, as `bentoml.monitor` does."""
     log.start_record()
     for name, value in vars(Observation.of(FRAME, None, model_version="3", seconds=0.01)).items():
         log.log(value, name, "feature", "numerical")
@@ -76,16 +77,14 @@ def test_a_log_that_cannot_be_written_is_counted_and_warned_of_once(
 def test_a_monitor_that_fails_costs_its_row_and_no_later_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class Moody(PredictionLog):
+    class FailsOnce(PredictionLog):
         def export_data(self, datas: object) -> None:
             if not (tmp_path / "log.jsonl").exists():
                 (tmp_path / "log.jsonl").touch()
-                raise ConnectionError("not today")
+                raise ConnectionError("no connection")
             super().export_data(datas)  # type: ignore[arg-type]
 
-    from bentoml._internal.monitoring import api
-
-    monkeypatch.setitem(api._MONITOR_INSTANCES, prediction_log.MONITOR, Moody("x", str(tmp_path / "log.jsonl")))
+    monkeypatch.setitem(api._MONITOR_INSTANCES, prediction_log.MONITOR, FailsOnce("x", str(tmp_path / "log.jsonl")))
     before = failures()
     for _ in range(3):
         prediction_log.record(FRAME, None, model_version="3", seconds=0.01)

@@ -1,4 +1,4 @@
-"""No image, crop or landmark is left anywhere, whatever became of the request."""
+"""No image, crop or landmark is left anywhere, whatever the outcome of the request."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from benchmarks.robustness.traces import markers, search
 from service import images
 from service.estimator import MoodEstimator
 from tests.conftest import ROOT
-from tests.service.conftest import UPLOAD, Server, serve
-from tests.service.pictures import Pixels, encode
+from tests.support.pictures import Pixels, encode
+from tests.support.server import UPLOAD, Server, serve
 
 TELLTALE = b"meaa-telltale-7c1e44b09d"
-"""Stands in the EXIF block of the images here."""
+"""Marker in the EXIF block of the images in these tests."""
 
 
 @pytest.fixture(scope="module")
 def telltale(astronaut: Pixels) -> bytes:
-    """A photo that says in its metadata where it came from."""
+    """A photo with the marker in its metadata."""
     exif = Image.Exif()
     exif[0x010E] = TELLTALE.decode()  # ImageDescription
     return encode(astronaut, exif=exif)
@@ -32,12 +32,12 @@ def telltale(astronaut: Pixels) -> bytes:
 
 @pytest.fixture(scope="module")
 def wanted(telltale: bytes, estimator: MoodEstimator) -> list[bytes]:
-    """What would be found of it."""
+    """Byte strings that any copy of the photo would contain."""
     return [TELLTALE, *markers(telltale, estimator.estimate(telltale).face)]
 
 
 def send_all_ways(server: Server, photo: bytes) -> list[int]:
-    """The statuses of good, broken and faceless uploads."""
+    """The statuses of uploads with a face, without one, and broken."""
     client = server.client
     broken = photo[: len(photo) // 2]
     responses = [
@@ -50,13 +50,13 @@ def send_all_ways(server: Server, photo: bytes) -> list[int]:
         client.post(UPLOAD, content=iter([photo[:9000], photo[9000:]])),
         client.post(UPLOAD, content=photo, headers={"content-type": "multipart/form-data; boundary=x"}),
         server.upload(photo[:300] + bytes(len(photo))),
-        server.upload(encode(np.zeros((99, 99, 3), np.uint8)) + photo),  # no face, and one behind the image's end
+        server.upload(encode(np.zeros((99, 99, 3), np.uint8)) + photo),  # no face, then one
     ]
     return [response.status_code for response in responses]
 
 
 def directories(server: Server) -> list[Path]:
-    """Where a server could have left something: its log and home, its temporary files, its working directory."""
+    """Directories in which a server could leave data: for logs, home and temporary files, and its working directory."""
     return [server.log.parent, ROOT]
 
 
@@ -82,7 +82,7 @@ def test_nothing_of_an_image_is_written_or_logged(server: Server, telltale: byte
 
 
 def test_a_fault_of_the_service_leaves_nothing_either(telltale: bytes, wanted: list[bytes], tmp_path: Path) -> None:
-    """A bundle whose graph takes another size than it says: every image with a face fails, deep inside."""
+    """A bundle that declares a wrong input size: every image with a face fails in ONNX Runtime."""
     bundle = tmp_path / "bundle"
     shutil.copytree(ROOT / "bundle", bundle)
     metadata = json.loads((bundle / "classifier" / "metadata.json").read_text())

@@ -1,4 +1,4 @@
-"""The serving environment, as the Makefile sets it up: it is enough for the service, and there is little else in it."""
+"""The serving environment, as the Makefile sets it up: enough for the service, and little else."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 from benchmarks.server import serve
 from benchmarks.speed import serving
 from tests.conftest import ROOT
-from tests.service.conftest import Server
+from tests.support.server import Server
 
 PYTHON = ROOT / ".venv" / "bin" / "python"
 

@@ -1,4 +1,4 @@
-"""Clients that do not finish what they began, and that cost the others nothing."""
+"""Limits on unfinished requests and on overload: bad clients do not affect the others."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from benchmarks import load
 from service.admission import Admission, Buffer
 from service.errors import OverloadedError
 from service.worker import MAX_HEAD_BYTES
-from tests.service.conftest import UPLOAD, Server
+from tests.support.server import UPLOAD, Server
 
 HEAD = f"POST {UPLOAD} HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\n"
 
 
 def received(connection: socket.socket) -> bytes:
-    """All that comes until the other side hangs up."""
+    """All bytes until the server closes the connection."""
     parts = []
     try:
         while part := connection.recv(65536):
@@ -36,7 +36,7 @@ def connect(server: Server) -> socket.socket:
     return socket.create_connection(("127.0.0.1", server.port), timeout=30)
 
 
-def test_who_stops_sending_is_told_so_and_hung_up_on(server: Server, photo: bytes) -> None:
+def test_a_client_that_stops_sending_gets_408_and_is_disconnected(server: Server, photo: bytes) -> None:
     sent = {
         "nothing": b"",
         "half a head": HEAD.encode(),
@@ -58,7 +58,7 @@ def test_who_stops_sending_is_told_so_and_hung_up_on(server: Server, photo: byte
     assert b"HTTP/1.1 408 " in answers["a request and half a head"]
 
 
-def test_who_sends_the_head_in_drops_is_told_so(server: Server) -> None:
+def test_a_client_that_sends_its_head_too_slowly_gets_408(server: Server) -> None:
     with connect(server) as connection:
         connection.settimeout(0.2)
         connection.sendall(HEAD.encode())
@@ -111,22 +111,22 @@ def test_an_address_without_an_end_is_refused(server: Server) -> None:
         (HEAD + "Transfer-Encoding: chunked\r\n\r\nZZ\r\nx\r\n0\r\n\r\n").encode(),
         b"GET / HTTP/9.9\r\n\r\n",
     ],
-    ids=["TLS", "two lengths", "a negative length", "chunks of no size", "a version to come"],
+    ids=["TLS", "two lengths", "a negative length", "an invalid chunk size", "an unknown version"],
 )
-def test_what_is_no_http_is_refused(server: Server, request_bytes: bytes) -> None:
+def test_anything_but_http_is_refused(server: Server, request_bytes: bytes) -> None:
     assert server.exchange(request_bytes)[0] in (400, 505)
 
 
-def test_slow_senders_take_nobodys_place(guarded_server: Server, photo: bytes) -> None:
+def test_slow_senders_take_no_place_in_the_queue(guarded_server: Server, photo: bytes) -> None:
     headers = {"authorization": "Bearer open sesame"}
     with ExitStack() as stack:
-        for _ in range(50):  # of a server with a single place
+        for _ in range(50):  # the server has a single place
             slow = stack.enter_context(connect(guarded_server))
             slow.sendall((HEAD + "Authorization: Bearer open sesame\r\nContent-Length: 999\r\n\r\n").encode() + b"\xff")
         assert guarded_server.client.post(UPLOAD, files={"image": photo}, headers=headers).status_code == 200
 
 
-def test_who_finds_it_full_is_told_when_to_come_back(guarded_server: Server, photo: bytes) -> None:
+def test_a_refused_client_is_told_when_to_try_again(guarded_server: Server, photo: bytes) -> None:
     requests = [load.upload_request(photo, token="open sesame")]
     answers = load.run(guarded_server.port, requests, clients=8, seconds=1)
     assert {answer.status for answer in answers} == {200, 503}
@@ -138,7 +138,7 @@ def test_who_finds_it_full_is_told_when_to_come_back(guarded_server: Server, pho
 
 
 def _first(status: int, server: Server, photo: bytes) -> httpx.Response:
-    """The first answer with this status to many uploads at once."""
+    """The first response with this status to many concurrent uploads."""
 
     async def first() -> httpx.Response:
         async with httpx.AsyncClient(base_url=server.client.base_url, timeout=60) as client:
@@ -150,7 +150,7 @@ def _first(status: int, server: Server, photo: bytes) -> httpx.Response:
 
 
 class TestBuffer:
-    def test_what_is_held_is_bounded_over_all_requests(self) -> None:
+    def test_the_bytes_of_all_requests_together_are_limited(self) -> None:
         buffer = Buffer(100)
         with buffer.lease() as first, buffer.lease() as second:
             first(60)
@@ -169,7 +169,7 @@ class TestBuffer:
 
 
 class TestAdmission:
-    """One thread, a wait of 0.15 seconds, and work of 0.1."""
+    """One thread, a longest wait of 0.15 seconds, and work that takes 0.1 seconds."""
 
     @staticmethod
     async def _never() -> bool:
@@ -186,7 +186,7 @@ class TestAdmission:
 
         return asyncio.run(main())
 
-    def test_who_would_wait_too_long_is_turned_away_at_once(self) -> None:
+    def test_work_that_would_wait_too_long_is_refused_at_once(self) -> None:
         results = self._run(10)
         assert results[:2] == ["done", "done"]
         assert all(isinstance(result, OverloadedError) for result in results[2:])

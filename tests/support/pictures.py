@@ -1,4 +1,4 @@
-"""Image files, good and odd, made from pixels."""
+"""Image files, valid and damaged, made from pixels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Pixels = NDArray[np.uint8]
 
 ORIENTATION = 0x0112  # the EXIF tag
 
-# What undoes each EXIF orientation (EXIF 2.32, section 4.6.4), so that the file shows the upright pixels.
+# The inverse of each EXIF orientation (EXIF 2.32, section 4.6.4): from upright pixels to those that the file stores.
 TO_STORED = {
     1: lambda pixels: pixels,
     2: lambda pixels: pixels[:, ::-1],
@@ -42,14 +42,14 @@ def encode(pixels: Pixels, format: str = "JPEG", mode: str | None = None, **opti
 
 
 def oriented(pixels: Pixels, orientation: int) -> bytes:
-    """A JPEG whose EXIF orientation must be applied to see the pixels upright."""
+    """A JPEG with an EXIF orientation, which must be applied to get the upright pixels."""
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
     return encode(TO_STORED[orientation](pixels), exif=exif)
 
 
 def with_exif(pixels: Pixels, block: bytes) -> bytes:
-    """A JPEG with these bytes for its EXIF block."""
+    """A JPEG with these bytes as its EXIF block."""
     return encode(pixels, exif=b"Exif\x00\x00" + block)
 
 
@@ -68,7 +68,7 @@ def sixteen_bit(pixels: Pixels, channels: int) -> bytes:
 
 
 def animation(pixels: Pixels, format: str) -> bytes:
-    """An animated PNG or WebP that shows the pixels first and then nothing but grey."""
+    """An animated PNG or WebP that shows the pixels first, then plain grey."""
     first = Image.fromarray(pixels)
     second = Image.new("RGB", first.size, "grey")
     file = io.BytesIO()
@@ -77,7 +77,7 @@ def animation(pixels: Pixels, format: str) -> bytes:
 
 
 def multi_picture(pixels: Pixels) -> bytes:
-    """An MPO file: two JPEGs in one, as phones and stereo cameras write them."""
+    """An MPO file: two JPEGs in one, as written by phones and stereo cameras."""
     first = Image.fromarray(pixels)
     file = io.BytesIO()
     first.save(file, "MPO", save_all=True, append_images=[first.resize((64, 64))], quality=95)
@@ -85,7 +85,7 @@ def multi_picture(pixels: Pixels) -> bytes:
 
 
 def png_header(width: int, height: int, data: bytes = b"") -> bytes:
-    """A PNG that declares a size, 8-bit grey, with (by default, hardly any) compressed pixel data."""
+    """An 8-bit grey PNG with a declared size and any pixel data; by default, the data is missing."""
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", zlib.compress(data)) + _chunk(b"IEND", b"")
 
@@ -99,11 +99,11 @@ def png_with_text_bomb(pixels: Pixels) -> bytes:
 
 
 def damaged_png(pixels: Pixels, *, at: float) -> bytes:
-    """A PNG with 64 bytes overwritten.
+    """A PNG with 64 bytes overwritten by zeros.
 
     Args:
-        pixels: what it shows.
-        at: where the damage begins, as a share of the file.
+        pixels: RGB pixels of the image, uint8 (height, width, 3).
+        at: Start of the damage, as a share of the file.
     """
     file = bytearray(encode(pixels, "PNG"))
     start = int(len(file) * at)
