@@ -1,7 +1,7 @@
-"""Stage `detect`: where the face is in each photo, found by the service's own detector.
+"""Stage `detect`: the largest face in every photo, found by the service's own detector.
 
-A stage of its own, with a small output that is kept in git: cutting the faces (`prepare`) is then exact integer
-arithmetic and gives the same bytes on every processor, where the detector's floating point might not.
+Detection is separate from `prepare`, and its small output is kept in git, because the detector's floating-point results
+may differ between processors. Cropping at known boxes is integer arithmetic and gives the same bytes everywhere.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from service import faces, images
 from service.detector import SETTINGS_FILE, DetectorSettings, FaceDetector
 
 COLUMNS = ("x", "y", "width", "height", "confidence", "faces")
-"""Columns of the output, one row a photo, in the photos' order; all zero where no face was found."""
+"""Columns of the output: one row per photo, in the photos' order, with zeros if no face was found."""
 
 
 def detect_largest(detector: FaceDetector, data: bytes) -> tuple[int, int, int, int, float, int]:
-    """Box and confidence of the largest face in an image file, and how many faces it shows; zeros for none."""
+    """Box and confidence of the largest face in an image file, and the number of faces; zeros if there is none."""
     found = detector.detect(images.decode(data))
     if not found:
         return 0, 0, 0, 0, 0.0, 0
@@ -34,7 +34,7 @@ def detect_largest(detector: FaceDetector, data: bytes) -> tuple[int, int, int, 
 
 def main(photos: Path = PHOTOS, detector: Path = BUNDLE / "detector", output: Path = PHOTO_BOXES) -> None:
     """Find the largest face in every photo and write the boxes."""
-    # In exact arithmetic, so that a faster service leaves the training faces as they are.
+    # In exact arithmetic, so that a faster service does not change the training faces.
     cascade = FaceDetector(detector, replace(DetectorSettings.read(detector / SETTINGS_FILE), exact=True))
     total = count_rows(photos, PHOTOS_SCHEMA)
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # ONNX Runtime and OpenCV release the GIL

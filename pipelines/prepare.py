@@ -1,8 +1,8 @@
 """Stage `prepare`: labelled images to the face sets that training, evaluation and the drift reference read.
 
-FER2013's images are faces already; photos are cut at the boxes of the stage `detect` with the service's own code.
-The splits are FER2013's official one and, for photos, one by identity. A training image that also stands in
-validation or test, exactly or nearly, is left out.
+FER2013 consists of faces. Photos are cropped at the boxes of the stage `detect` with the service's own code. FER2013
+keeps its official splits; the photos are split by identity. A training image that also occurs in validation or test,
+exactly or as a near duplicate, is removed.
 """
 
 from __future__ import annotations
@@ -33,23 +33,24 @@ _MONTAGE_COLUMNS, _MONTAGE_ROWS = 12, 4
 
 
 def load_fer2013(path: Path, params: PrepareParams, spec: InputSpec) -> tuple[FaceSet, NDArray[np.str_]]:
-    """The faces of FER2013 with votes and original labels.
+    """Read the faces of FER2013 with their votes and original labels.
 
     Args:
-        path: a Parquet file as `pipelines.data.dataset` describes it.
-        params: labels; with the source `ferplus` images without a vote that counts are left out.
-        spec: the size that faces are scaled to.
+        path: Parquet file, see `pipelines.data.dataset`.
+        params: Source of the labels; with `ferplus`, images without a vote that counts are left out.
+        spec: Input of the classifier, for the size of the faces.
 
     Returns:
-        The faces, and for each the name of its split.
+        n faces, and the name of each one's split, (n,).
+
+    Raises:
+        DatasetError: The file is absent, is not Parquet, or has another schema.
+        KeyError: `params.moods` lacks an emotion.
     """
     table = dataset.read(path, FER2013_SCHEMA, ["usage", "emotion", *VOTE_COLUMNS]).to_pandas()
-    pixels = np.stack(
-        [
-            faces.resize(cv2.cvtColor(images.decode(data), cv2.COLOR_RGB2GRAY), spec.size)
-            for data in dataset.iterate_images(path, FER2013_SCHEMA)
-        ]
-    )
+    colours = map(images.decode, dataset.iterate_images(path, FER2013_SCHEMA))
+    greys = (np.asarray(cv2.cvtColor(colour, cv2.COLOR_RGB2GRAY), np.uint8) for colour in colours)
+    pixels = np.stack([faces.resize(grey, spec.size) for grey in greys])
     names = [name.removeprefix("votes_") for name in VOTE_COLUMNS]
     votes = table[list(VOTE_COLUMNS)].to_numpy()
     ferplus = soft_labels(votes, names, params)
@@ -63,43 +64,38 @@ def load_fer2013(path: Path, params: PrepareParams, spec: InputSpec) -> tuple[Fa
         source=np.full(len(table), SOURCES.index("fer2013"), np.uint8),
         row=np.arange(len(table), dtype=np.int32),
     )
-    labelled = face_set.soft_labels.any(axis=1)
+    labelled = moods_of(face_set.soft_labels) >= 0
     return face_set.select(labelled), table["usage"].map(_SPLIT_OF_USAGE).to_numpy(dtype=str)[labelled]
 
 
 def load_photos(
     path: Path, boxes_path: Path, params: PrepareParams, spec: InputSpec
 ) -> tuple[FaceSet, NDArray[np.str_]]:
-    """The faces in the photos that show one.
+    """Crop the largest face of every photo that shows one.
 
     Args:
-        path: a Parquet file as `pipelines.data.dataset` describes it.
-        boxes_path: what the stage `detect` wrote for it.
-        params: labels, and the shares of the splits.
-        spec: how faces are cut.
+        path: Parquet file, see `pipelines.data.dataset`.
+        boxes_path: Boxes that the stage `detect` found in these photos.
+        params: Moods and splits.
+        spec: Input of the classifier, for the size and margin of the crops.
 
     Returns:
-        The faces, and for each the name of its split.
+        n faces, and the name of each one's split, (n,).
 
     Raises:
-        ValueError: the boxes are not those of these photos.
+        DatasetError: The file is absent, is not Parquet, or has another schema.
+        KeyError: `params.moods` lacks an emotion.
+        ValueError: The number of boxes is not that of the photos.
     """
     emotions = dataset.read(path, PHOTOS_SCHEMA, ["emotion"]).to_pandas()["emotion"].to_numpy()
     boxes = pd.read_csv(boxes_path)
     if len(boxes) != len(emotions):
         raise ValueError(f"{boxes_path} has {len(boxes)} rows, {path} has {len(emotions)}: run the stage `detect`")
     rows = np.flatnonzero(boxes["faces"])
-    pixels = [
-        faces.crop(
-            images.decode(data),
-            Face(x=box.x, y=box.y, width=box.width, height=box.height, confidence=box.confidence),
-            size=spec.size,
-            margin=spec.margin,
-        )
-        for data, box in zip(
-            dataset.iterate_images(path, PHOTOS_SCHEMA, rows), boxes.iloc[rows].itertuples(), strict=True
-        )
-    ]
+    pixels = []
+    for data, box in zip(dataset.iterate_images(path, PHOTOS_SCHEMA, rows), boxes.iloc[rows].itertuples(), strict=True):
+        face = Face(x=box.x, y=box.y, width=box.width, height=box.height, confidence=box.confidence)
+        pixels.append(faces.crop(images.decode(data), face, size=spec.size, margin=spec.margin))
     all_moods, splits = split_photos(path, params)
     moods = all_moods[rows]
     face_set = FaceSet(
@@ -115,10 +111,17 @@ def load_photos(
 
 
 def remove_leaks(sets: dict[str, FaceSet], threshold: float) -> tuple[dict[str, FaceSet], dict[str, object]]:
-    """Training without the pictures that also stand in validation or test, and a report of what was found.
+    """Remove training images that also occur in validation or test.
 
-    Validation and test stay as they are, so that figures on FER2013's official splits compare with those of others;
-    how many pictures the two share is in the report.
+    Validation and test stay complete, so that metrics on FER2013's official splits compare with published ones. The
+    report counts the images that these two share.
+
+    Args:
+        sets: Face sets by the names of `SPLITS`.
+        threshold: Correlation from which two images are the same picture.
+
+    Returns:
+        The face sets, and the report with the counts.
     """
     train, validation, test = (sets[name] for name in SPLITS)
     in_validation = near_duplicates.duplicated_in(train.pixels, validation.pixels, threshold)
@@ -140,7 +143,7 @@ def remove_leaks(sets: dict[str, FaceSet], threshold: float) -> tuple[dict[str, 
 
 
 def class_table(sets: dict[str, FaceSet]) -> pd.DataFrame:
-    """How many faces of each mood each split has from each source; the mood is that of the largest label share."""
+    """Count the faces by split, source and mood; the mood is that with the largest label share."""
     rows = []
     for split, face_set in sets.items():
         for source in SOURCES:
@@ -151,7 +154,7 @@ def class_table(sets: dict[str, FaceSet]) -> pd.DataFrame:
 
 
 def montage(face_set: FaceSet, mood: int, seed: int) -> NDArray[np.uint8]:
-    """A sheet of randomly chosen faces of one mood, grey uint8; black where there are too few."""
+    """Arrange randomly chosen faces of a mood in 4 rows of 12, uint8 (4 * size, 12 * size); empty cells are black."""
     rows = np.flatnonzero(face_set.soft_labels.argmax(axis=1) == mood)
     chosen = face_set.pixels[np.random.default_rng(seed).permutation(rows)[: _MONTAGE_COLUMNS * _MONTAGE_ROWS]]
     size = face_set.pixels.shape[1]
@@ -162,8 +165,9 @@ def montage(face_set: FaceSet, mood: int, seed: int) -> NDArray[np.uint8]:
 
 
 def main() -> None:
-    """Read the two datasets; write the face sets, the class table, the leak report and a montage for each mood."""
-    params, spec = Params.read().prepare, Params.read().input
+    """Read both files of the dataset; write the face sets, the class table, the leak report and a montage per mood."""
+    settings = Params.read()
+    params, spec = settings.prepare, settings.input
     parts = [
         load_fer2013(paths.FER2013, params, spec),
         load_photos(paths.PHOTOS, paths.PHOTO_BOXES, params, spec),
@@ -182,7 +186,7 @@ def main() -> None:
 
     paths.FACES.mkdir(parents=True, exist_ok=True)
     for split, face_set in sets.items():
-        face_set.save(paths.FACES / f"{split}.npz")
+        face_set.save(paths.face_set(split))
     for index, mood in enumerate(MOODS):
         cv2.imwrite(str(paths.FACES / f"montage_{mood}.png"), montage(sets["train"], index, params.seed))
     paths.CLASS_TABLE.parent.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,8 @@
-"""What the dataset is: two Parquet files, their schemas, their vocabularies, and how they are read and written.
+"""The dataset: two Parquet files, their schemas and vocabularies, and functions that read and write them.
 
-`fer2013.parquet` holds the grey faces of FER2013 with the ten votes that FER+ collected for each,
-`photos.parquet` press photos and film stills with one label and the person's identity. `pipelines.ingest` writes
-both, `pipelines.prepare` reads them; what a label means as a mood stands in `params.yaml`.
+`fer2013.parquet` holds the grey faces of FER2013, each with the ten votes that FER+ collected. `photos.parquet` holds
+press photos and film stills, each with one label and the identity of the person. `pipelines.ingest` writes both files.
+The stages read them through this module, which checks the schema. `params.yaml` maps emotions to moods.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ FER2013_SIDE: Final[int] = 48
 """Height and width of a FER2013 face, in pixels."""
 
 PHOTO_SIDE: Final[int] = 224
-"""Longer side of a photo at most, in pixels."""
+"""Upper limit on the longer side of a photo, in pixels."""
 
 FER2013_EMOTIONS: Final[tuple[str, ...]] = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
-"""The labels of FER2013; the index of a name is its code in the official `fer2013.csv`."""
+"""Labels of FER2013, ordered by their codes in the official `fer2013.csv`."""
 
 PHOTO_EMOTIONS: Final[tuple[str, ...]] = (
     "neutral",
@@ -41,19 +41,22 @@ PHOTO_EMOTIONS: Final[tuple[str, ...]] = (
     "fear",
     "contempt",
 )
-"""The labels of the photos: the emotions of FER+, in its order."""
+"""Labels of the photos: the emotions of FER+, in its order."""
 
 USAGES: Final[tuple[str, ...]] = ("Training", "PublicTest", "PrivateTest")
-"""The official splits of FER2013: training, validation and test."""
+"""Official splits of FER2013: training, validation and test."""
 
 EMOTIONS: Final[tuple[str, ...]] = (*PHOTO_EMOTIONS, "unknown")
-"""What FER+'s annotators could choose for a face: the columns of `FaceSet.emotions`."""
+"""Choices of the FER+ annotators for a face: the columns of `FaceSet.emotions`."""
 
 VOTE_COLUMNS: Final[tuple[str, ...]] = (
     *(f"votes_{emotion}" for emotion in EMOTIONS),
     "votes_not_a_face",
 )
-"""How many of FER+'s annotators chose each emotion, neither, or no face; in the order of `fer2013new.csv`."""
+"""Columns with the number of FER+ annotators who chose an emotion, `unknown` or `not a face`.
+
+The order is that of `fer2013new.csv`.
+"""
 
 # The Hugging Face image convention.
 _IMAGE: Final = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -74,11 +77,11 @@ PHOTOS_SCHEMA: Final[pa.Schema] = pa.schema([("image", _IMAGE), ("emotion", pa.s
 
 @dataclass(frozen=True)
 class ParquetFormat:
-    """How one of the files is laid out.
+    """Layout of a file.
 
     Attributes:
-        schema: its columns.
-        rows_per_group: rows in a row group: what a reader has to hold at a time.
+        schema: Columns of the file.
+        rows_per_group: Rows in a row group, which is what a reader holds in memory at a time.
     """
 
     schema: pa.Schema
@@ -88,7 +91,7 @@ class ParquetFormat:
 FER2013: Final = ParquetFormat(FER2013_SCHEMA, rows_per_group=2048)
 PHOTOS: Final = ParquetFormat(PHOTOS_SCHEMA, rows_per_group=1024)
 
-# Other words for the emotions, in the spellings of public datasets; the keys are `PHOTO_EMOTIONS`.
+# Spellings of the emotions in public datasets; the keys are `PHOTO_EMOTIONS`.
 _SYNONYMS: Final[dict[str, tuple[str, ...]]] = {
     "neutral": (),
     "happiness": ("happy", "joy"),
@@ -102,11 +105,11 @@ _SYNONYMS: Final[dict[str, tuple[str, ...]]] = {
 
 
 class DatasetError(Exception):
-    """A file is not what it has to be; the message says which, why, and what to do."""
+    """A file is missing or has the wrong content; the message names the file, the reason and what to do."""
 
 
 def emotion_in(vocabulary: Sequence[str], word: str) -> str:
-    """The word of a vocabulary for an emotion, whatever its case or usual synonym.
+    """Look up an emotion in a vocabulary, by any usual synonym and without regard to case.
 
     >>> emotion_in(FER2013_EMOTIONS, "Happiness")
     'happy'
@@ -114,7 +117,7 @@ def emotion_in(vocabulary: Sequence[str], word: str) -> str:
     'happiness'
 
     Raises:
-        DatasetError: the vocabulary has no such emotion.
+        DatasetError: The vocabulary lacks the emotion.
     """
     wanted = word.strip().lower()
     for emotion, synonyms in _SYNONYMS.items():
@@ -127,20 +130,20 @@ def emotion_in(vocabulary: Sequence[str], word: str) -> str:
 
 
 def read(path: Path, schema: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
-    """A whole file of the dataset, or some of its columns, as a table.
+    """Read a file, or some of its columns, as a table.
 
     Raises:
-        DatasetError: the file is absent, is not Parquet, or has another schema.
+        DatasetError: The file is absent, is not Parquet, or has another schema.
     """
     with _open(path, schema) as file:
         return file.read(columns=None if columns is None else list(columns))
 
 
 def rows(path: Path, schema: pa.Schema) -> Iterator[dict[str, Any]]:
-    """The rows of a file one by one, holding a row group at a time.
+    """Iterate over the rows of a file, with one row group in memory at a time.
 
     Raises:
-        DatasetError: the file is absent, is not Parquet, or has another schema.
+        DatasetError: The file is absent, is not Parquet, or has another schema.
     """
     with _open(path, schema) as file:
         for group in range(file.num_row_groups):
@@ -148,15 +151,15 @@ def rows(path: Path, schema: pa.Schema) -> Iterator[dict[str, Any]]:
 
 
 def iterate_images(path: Path, schema: pa.Schema, rows: NDArray[np.integer[Any]] | None = None) -> Iterator[bytes]:
-    """The image files of the column `image` in the order of the file, holding 256 rows at a time.
+    """Iterate over the encoded images of a file in its own order, with 256 rows in memory at a time.
 
     Args:
-        path: The Parquet file.
-        schema: Its schema.
-        rows: The rows to take, each once, whatever their order here; None takes all.
+        path: Parquet file.
+        schema: Schema that the file must have.
+        rows: Row numbers to keep, in any order; None keeps all.
 
     Raises:
-        DatasetError: the file is absent, is not Parquet, or has another schema.
+        DatasetError: The file is absent, is not Parquet, or has another schema.
     """
     with _open(path, schema) as file:
         batches = file.iter_batches(batch_size=256, columns=["image"])
@@ -166,10 +169,10 @@ def iterate_images(path: Path, schema: pa.Schema, rows: NDArray[np.integer[Any]]
 
 
 def count_rows(path: Path, schema: pa.Schema) -> int:
-    """The number of rows of a file.
+    """Count the rows of a file.
 
     Raises:
-        DatasetError: the file is absent, is not Parquet, or has another schema.
+        DatasetError: The file is absent, is not Parquet, or has another schema.
     """
     with _open(path, schema) as file:
         return file.metadata.num_rows
@@ -177,7 +180,7 @@ def count_rows(path: Path, schema: pa.Schema) -> int:
 
 @contextmanager
 def _open(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetFile]:
-    """An open Parquet file of the given schema."""
+    """Open a Parquet file and check its schema."""
     try:
         file = pq.ParquetFile(path)
     except FileNotFoundError:
@@ -200,27 +203,27 @@ class RowWriter:
     def __init__(self, file: pq.ParquetWriter, form: ParquetFormat) -> None:
         self._file = file
         self._form = form
-        self._waiting: list[Row] = []
+        self._pending: list[Row] = []
 
     def write(self, row: Row) -> None:
-        """Take a row; it reaches the file with its row group."""
-        self._waiting.append(row)
-        if len(self._waiting) == self._form.rows_per_group:
+        """Add a row; it is written together with its row group."""
+        self._pending.append(row)
+        if len(self._pending) == self._form.rows_per_group:
             self.flush()
 
     def flush(self) -> None:
-        """Write the rows that are waiting as a row group."""
-        if self._waiting:
-            table = pa.Table.from_pylist(self._waiting, schema=self._form.schema)
+        """Write the pending rows as a row group."""
+        if self._pending:
+            table = pa.Table.from_pylist(self._pending, schema=self._form.schema)
             self._file.write_table(table, row_group_size=self._form.rows_per_group)
-            self._waiting.clear()
+            self._pending.clear()
 
 
 @contextmanager
 def open_writer(path: Path, form: ParquetFormat) -> Iterator[RowWriter]:
-    """A writer for a file that appears, or replaces the one that is there, only when the block ends without an error.
+    """Open a writer for a file, which appears or is replaced only if the block ends without an error.
 
-    The same rows give the same bytes, so that DVC sees no change where there is none.
+    Equal rows give equal bytes, so that DVC sees no change if there is none.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")

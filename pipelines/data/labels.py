@@ -1,8 +1,8 @@
-"""From annotators' votes to mood labels.
+"""Mood labels from the votes of annotators.
 
 FER+ (Barsoum, Zhang, Canton Ferrer and Zhang, "Training Deep Networks for Facial Expression Recognition with
-Crowd-Sourced Label Distribution", ICMI 2016) gives ten votes an image; training on their distribution rather than
-on the majority alone is its authors' advice.
+Crowd-Sourced Label Distribution", ICMI 2016) collected ten votes per image. Its authors recommend training on the
+distribution of the votes instead of the majority.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from service.moods import MOODS
 def soft_labels(votes: NDArray[np.integer], emotions: Sequence[str], params: PrepareParams) -> NDArray[np.float32]:
     """Share of each mood among the votes that count.
 
-    An emotion with fewer than `params.min_votes` votes counts as none: it is more often a slip than an opinion.
+    An emotion with fewer than `params.min_votes` votes is ignored, because so few votes are mostly slips.
 
     Args:
-        votes: integers (n, emotions), how many annotators chose each emotion.
-        emotions: names of the columns; one that `params.moods` does not name (`not_a_face`) is ignored.
-        params: the map from emotions to moods and the least number of votes.
+        votes: Votes for each emotion, integers (n, emotions).
+        emotions: Names of the columns. A name that `params.moods` lacks (`not_a_face`) is ignored.
+        params: Map from emotions to moods, and the minimum number of votes.
 
     Returns:
-        float32 (n, 4), rows summing to 1; a row of zeros where no vote counts.
+        Shares in the order of `MOODS`, float32 (n, 4). A row sums to 1, or is zero if no vote counts.
     """
     counted = counted_votes(votes, params.min_votes)
     return _shares(
@@ -41,32 +41,32 @@ def emotion_shares(votes: NDArray[np.integer], min_votes: int) -> NDArray[np.flo
     """Share of each emotion among the votes that count.
 
     Args:
-        votes: integers (n, emotions), how many annotators chose each emotion.
-        min_votes: see `soft_labels`.
+        votes: Votes for each emotion, integers (n, emotions).
+        min_votes: Votes that an emotion needs in order to count.
 
     Returns:
-        float32 (n, emotions), rows summing to 1; a row of zeros where no vote counts.
+        Shares, float32 (n, emotions). A row sums to 1, or is zero if no vote counts.
     """
     return _shares(counted_votes(votes, min_votes))
 
 
 def counted_votes(votes: NDArray[np.integer], min_votes: int) -> NDArray[np.integer]:
-    """The votes without those that stand alone, or nearly: an emotion with fewer than `min_votes` has none."""
+    """The votes, with zeros for emotions that have fewer than `min_votes`."""
     return np.where(votes >= min_votes, votes, 0)
 
 
 def _shares(votes: NDArray[np.integer]) -> NDArray[np.float32]:
-    """Rows that sum to 1, float32; rows of zeros stay as they are."""
+    """Rows divided by their sums, float32; rows of zeros stay as they are."""
     return (votes / np.maximum(votes.sum(axis=1, keepdims=True), 1)).astype(np.float32)
 
 
 def moods_of(labels: NDArray[np.float32]) -> NDArray[np.int8]:
-    """The mood with the largest share, the first of `MOODS` among equals; -1 where all shares are zero."""
+    """Index of the mood with the largest share, int8 (n,): the first among equals, -1 if all shares are zero."""
     return np.where(labels.any(axis=1), labels.argmax(axis=1), -1).astype(np.int8)
 
 
 def moods_of_emotions(emotions: Iterable[str], params: PrepareParams) -> NDArray[np.int8]:
-    """Indices in `MOODS` of the moods of emotions, int8 (n,).
+    """Indices of the moods to which emotions belong, int8 (n,).
 
     Raises:
         KeyError: `params.moods` lacks an emotion.
@@ -75,5 +75,5 @@ def moods_of_emotions(emotions: Iterable[str], params: PrepareParams) -> NDArray
 
 
 def one_hot(moods: NDArray[np.int8]) -> NDArray[np.float32]:
-    """Soft labels, float32 (n, 4), that are sure of one mood each."""
+    """Soft labels with the whole share on one mood, float32 (n, 4)."""
     return np.eye(len(MOODS), dtype=np.float32)[moods]

@@ -1,4 +1,4 @@
-"""The splits of the photos into training, validation and test, with no person in two of them."""
+"""Splits of the photos into training, validation and test, with no person in two of them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ SPLITS: Final[tuple[str, ...]] = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class PhotoSplit:
-    """The photos of one or several splits, whether or not a face is found in them.
+    """The photos of one or several splits, with or without a detected face.
 
     Attributes:
-        rows: int64 (n,), rows in the Parquet file, ascending.
-        moods: int8 (n,), indices in `MOODS` of the labels.
+        rows: Rows in the Parquet file, int64 (n,), ascending.
+        moods: Indices of the labelled moods in `MOODS`, int8 (n,).
     """
 
     rows: NDArray[np.int64]
@@ -31,10 +31,15 @@ class PhotoSplit:
 
 
 def photos_of_split(path: Path, params: PrepareParams, *splits: str) -> PhotoSplit:
-    """The photos that `split_photos` assigns to the given splits.
+    """Select the photos of one or several splits.
+
+    Args:
+        path: Parquet file of the photos.
+        params: Moods and splits.
+        splits: Names from `SPLITS`.
 
     Raises:
-        DatasetError: the file is absent or has another schema.
+        DatasetError: The file is absent, is not Parquet, or has another schema.
         KeyError: `prepare.moods` lacks an emotion of the file.
     """
     moods, split = split_photos(path, params)
@@ -46,10 +51,10 @@ def split_photos(path: Path, params: PrepareParams) -> tuple[NDArray[np.int8], N
     """Mood and split of every photo.
 
     Returns:
-        Indices in `MOODS`, int8 (n,), and names out of `SPLITS`, (n,), both in the order of the file.
+        Indices in `MOODS`, int8 (n,), and names from `SPLITS`, (n,), both in the order of the file.
 
     Raises:
-        DatasetError: the file is absent or has another schema.
+        DatasetError: The file is absent, is not Parquet, or has another schema.
         KeyError: `prepare.moods` lacks an emotion of the file.
     """
     table = dataset.read(path, dataset.PHOTOS_SCHEMA, ["emotion", "identity"]).to_pandas()
@@ -60,10 +65,10 @@ def split_photos(path: Path, params: PrepareParams) -> tuple[NDArray[np.int8], N
 def split_by_identity(
     identities: NDArray[np.str_], moods: NDArray[np.int8], splits: PhotoSplits, seed: int
 ) -> NDArray[np.str_]:
-    """A split for each photo: all photos of a person are in the same one, and each has about the same shares of moods.
+    """Assign photos to splits: all photos of a person to the same one, and similar shares of the moods to each.
 
-    The last folds are held out. Scikit-learn deals out the people with the most photos first, so the last folds hold
-    many people with few photos each, and no single face dominates a metric on them.
+    The last folds are held out. Scikit-learn assigns the people with the most photos first, so the last folds hold
+    many people with few photos each, and no single person dominates a metric on them.
 
     Args:
         identities: The person in each photo, (n,).
@@ -72,7 +77,7 @@ def split_by_identity(
         seed: Seed of the shuffle before the split.
 
     Returns:
-        Names out of `SPLITS`, (n,).
+        Names from `SPLITS`, (n,).
     """
     folds = StratifiedGroupKFold(splits.folds, shuffle=True, random_state=seed)
     fold = np.empty(len(moods), dtype=np.intp)
