@@ -1,1 +1,1 @@
-"""From the public originals, or one's own photos, to the dataset's Parquet files: `python -m pipelines.ingest`."""
+"""The dataset's Parquet files, built from the public originals or one's own photos: `python -m pipelines.ingest`."""

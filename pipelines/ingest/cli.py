@@ -1,14 +1,14 @@
-"""The public originals, or one's own photos, to the two Parquet files of the dataset.
+"""Commands that build the two Parquet files of the dataset from the public originals or from one's own photos.
 
+    python -m pipelines.ingest download ferplus
     python -m pipelines.ingest fer2013 originals/fer2013.tar.gz originals/fer2013new.csv
     python -m pipelines.ingest folders originals/fer2013-folders
     python -m pipelines.ingest photos originals/facial_expressions/facial_expressions-master
     python -m pipelines.ingest photos my-photos --append
 
-Every row and every picture is checked. What is wrong is reported with its file and line, all of it, and then nothing
-is written; with `--skip-invalid` the rest is written and the summary says how many were left out. Pictures are read
-with the service's own decoder, so that what is ingested is what the service can read. `pipelines.ingest.download` fetches
-the originals.
+Every row and every picture is checked. If one is invalid, all problems are reported with file and line, and nothing is
+written; with `--skip-invalid` the valid ones are written, and the summary counts the others. Pictures are read with the
+service's own decoder, so that the dataset holds only images that the service can read.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ _T = TypeVar("_T")
 
 
 class InvalidRowsError(DatasetError):
-    """Some rows are wrong and were not to be skipped; nothing was written."""
+    """Some rows are invalid, and `--skip-invalid` is not set; nothing was written."""
 
 
 def build(out: Path, form: dataset.ParquetFormat, rows: Iterable[Row], report: Report, *, skip_invalid: bool) -> None:
     """Write rows to a Parquet file, all or nothing.
 
     Args:
-        out: the file; it appears, or is replaced, only at the very end.
-        form: of the file.
-        rows: they are drawn once; whoever makes them notes problems in the report.
-        report: gets the counts.
-        skip_invalid: whether the file is written in spite of problems.
+        out: Parquet file; it appears or is replaced only at the end.
+        form: Layout of the file.
+        rows: Rows to write; the iterator records invalid ones in the report.
+        report: Receives the number of rows by class.
+        skip_invalid: Whether the file is written in spite of problems.
 
     Raises:
-        InvalidRowsError: there were problems, and `skip_invalid` is not set.
-        DatasetError: there is no row to write, or `rows` raised it.
+        InvalidRowsError: There are problems, and `skip_invalid` is not set.
+        DatasetError: There is no row to write, or `rows` raised it.
     """
     with dataset.open_writer(out, form) as writer:
         for row in rows:
@@ -58,7 +58,7 @@ def build(out: Path, form: dataset.ParquetFormat, rows: Iterable[Row], report: R
             report.classes[row.get("usage", ""), row["emotion"]] += 1
         if report.problems and not skip_invalid:
             raise InvalidRowsError(
-                f"{len(report.problems):,} rows or files are invalid, so {out} was not written. Mend them, or leave "
+                f"{len(report.problems):,} rows or files are invalid, so {out} was not written. Correct them, or leave "
                 "them out with --skip-invalid."
             )
         if not report.written:
@@ -70,9 +70,9 @@ def build(out: Path, form: dataset.ParquetFormat, rows: Iterable[Row], report: R
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Build the dataset's Parquet files.")
 app.add_typer(download.app, name="download")
 
-_SkipInvalid = Annotated[bool, typer.Option("--skip-invalid", help="Leave out what is wrong instead of giving up.")]
+_SkipInvalid = Annotated[bool, typer.Option("--skip-invalid", help="Leave out what is invalid instead of giving up.")]
 _Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")]
-_Shown = Annotated[int, typer.Option("--show", min=0, help="How many problems are printed.")]
+_Shown = Annotated[int, typer.Option("--show", min=0, help="Number of problems to print.")]
 _ReadFile = typer.Argument(exists=True, dir_okay=False)
 _ReadFolder = typer.Argument(exists=True, file_okay=False)
 
@@ -81,12 +81,12 @@ _ReadFolder = typer.Argument(exists=True, file_okay=False)
 def fer2013(
     faces: Annotated[Path, _ReadFile],
     votes: Annotated[Path, _ReadFile],
-    out: Annotated[Path, typer.Option(help="The file to write.")] = paths.FER2013,
+    out: Annotated[Path, typer.Option(help="File to write.")] = paths.FER2013,
     skip_invalid: _SkipInvalid = False,
     overwrite: _Overwrite = False,
     show: _Shown = 20,
 ) -> None:
-    """FACES, the official fer2013.csv (or the archive with it), joined row by row with VOTES, FER+'s fer2013new.csv."""
+    """Join FACES, the official fer2013.csv or the archive with it, row by row with VOTES, FER+'s fer2013new.csv."""
 
     def rows(report: Report) -> Iterator[Row]:
         entries = read_votes(votes, report)
@@ -98,16 +98,16 @@ def fer2013(
 @app.command()
 def folders(
     root: Annotated[Path, _ReadFolder],
-    out: Annotated[Path, typer.Option(help="The file to write.")] = paths.FER2013,
+    out: Annotated[Path, typer.Option(help="File to write.")] = paths.FER2013,
     validation_share: Annotated[
-        float, typer.Option(min=0.0, max=0.9, help="Of the training images, where there is no validation folder.")
+        float, typer.Option(min=0.0, max=0.9, help="Share of the training images, if there is no validation folder.")
     ] = 0.1,
-    seed: Annotated[int, typer.Option(help="Of the draw of the validation images.")] = 20,
+    seed: Annotated[int, typer.Option(help="Seed of the random choice of validation images.")] = 20,
     skip_invalid: _SkipInvalid = False,
     overwrite: _Overwrite = False,
     show: _Shown = 20,
 ) -> None:
-    """FER2013 as images in ROOT/train/angry/… and ROOT/test/angry/….
+    """Read FER2013 from images in ROOT/train/angry/… and ROOT/test/angry/….
 
     Such folders have no FER+ votes: set `label_source: fer2013` in params.yaml.
     """
@@ -126,16 +126,16 @@ def photos(
         typer.Option(
             exists=True,
             dir_okay=False,
-            help="CSV file with the columns image (a path in FOLDER), emotion and, where known, identity.",
+            help="CSV file with the columns image (a path in FOLDER), emotion and, if known, identity.",
         ),
     ] = None,
-    out: Annotated[Path, typer.Option(help="The file to write.")] = paths.PHOTOS,
+    out: Annotated[Path, typer.Option(help="File to write.")] = paths.PHOTOS,
     append: Annotated[bool, typer.Option("--append", help="Add to the file, without duplicates.")] = False,
     skip_invalid: _SkipInvalid = False,
     overwrite: _Overwrite = False,
     show: _Shown = 20,
 ) -> None:
-    """Photos in FOLDER, labelled by subfolder (FOLDER/happiness/x.jpg) or by a CSV file.
+    """Read photos in FOLDER, labelled by subfolder (FOLDER/happiness/x.jpg) or by a CSV file.
 
     FOLDER may also be a checkout of muxspace/facial_expressions, with data/legend.csv and images/.
     """
@@ -160,7 +160,7 @@ def _run(
     overwrite: bool,
     show: int,
 ) -> None:
-    """Build a file and tell what became of it; exit with status 1 where it was not written."""
+    """Build a file and print a summary; exit with status 1 if it was not written."""
     if out.exists() and not overwrite:
         _fail(f"{out} exists. Give --overwrite to replace it, or another file with --out.")
     report = Report()
@@ -174,19 +174,19 @@ def _run(
 
 
 def _with_progress(items: Iterable[_T], name: str, total: int | None) -> Iterator[_T]:
-    """The same items, with a progress bar and the time left where someone looks at a terminal."""
+    """The same items, with a progress bar and the time left if the output is a terminal."""
     console = Console(stderr=True)
     yield from track(items, description=name, total=total, console=console, disable=not console.is_terminal)
 
 
 def _fail(message: str) -> NoReturn:
-    """Say why, and exit with status 1."""
+    """Print an error and exit with status 1."""
     typer.echo(f"Error: {message}", err=True)
     raise typer.Exit(1)
 
 
 def _print_problems(problems: Sequence[Problem], show: int) -> None:
-    """The first problems, one a line, and how many there are in all."""
+    """Print the first problems, one per line, and the number of all."""
     for problem in problems[:show]:
         typer.echo(str(problem), err=True)
     if len(problems) > show:
@@ -196,7 +196,7 @@ def _print_problems(problems: Sequence[Problem], show: int) -> None:
 
 
 def _print_summary(report: Report, out: Path) -> None:
-    """How many rows were written, by emotion and split, and how many were left out."""
+    """Print the number of rows that were written, by emotion and split, and of those that were left out."""
     splits = [usage for usage in dataset.USAGES if any(split == usage for split, _ in report.classes)]
     columns = splits if len(splits) > 1 else []
     table = Table(title=str(out), show_footer=True)

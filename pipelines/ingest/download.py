@@ -75,7 +75,7 @@ def ensure(original: Path, fetch: Callable[[Repo, Path], None]) -> bool:
         Whether it was fetched from its source.
 
     Raises:
-        DownloadError: the source does not answer, the disk is full, or the original is not the pinned one any more.
+        DownloadError: The source does not answer, the disk is full, or the original is not the pinned one any more.
     """
     pin = pin_of(original)
     try:
@@ -136,7 +136,7 @@ def from_url(url: str) -> Callable[[Repo, Path], None]:
                 f"{url} does not exist, or the server does not answer. Check address and network, and run this again."
             ) from None
         except Exception as error:  # DVC lets the exceptions of its HTTP client through
-            raise DownloadError(f"{url} could not be downloaded: {error} Run this again.") from error
+            raise DownloadError(f"{url} could not be downloaded: {error}. Run this again.") from error
 
     return fetch
 
@@ -179,7 +179,7 @@ def unpack(archive: Path, folder: Path) -> None:
     """Unpack a zip archive into a folder, which appears only when it is complete and replaces an older one.
 
     Raises:
-        DownloadError: the archive is damaged; it is removed together with its pin.
+        DownloadError: The archive is damaged; it is removed together with its pin.
     """
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".unpack-") as directory:
         staged = Path(directory) / folder.name

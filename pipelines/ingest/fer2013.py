@@ -1,4 +1,4 @@
-"""FER2013, from its official CSV file joined with the votes of FER+, or from folders of images without votes.
+"""FER2013: its official CSV file joined with the votes of FER+, or folders of images without votes.
 
 Sources: Goodfellow et al., "Challenges in Representation Learning" (ICML 2013), for the images; Barsoum et al.,
 "Training Deep Networks for Facial Expression Recognition with Crowd-Sourced Label Distribution" (ICMI 2016), for the
@@ -27,20 +27,20 @@ from service import images
 from service.errors import MeaaError
 
 FER2013_COLUMNS: Final = ("emotion", "pixels", "Usage")
-"""What is read of the official `fer2013.csv` (ICML 2013 challenge)."""
+"""Columns that are read from the official `fer2013.csv` (ICML 2013 challenge)."""
 
 FERPLUS_VOTES: Final = (*dataset.PHOTO_EMOTIONS, "unknown", "NF")
-"""The vote columns of FER+'s `fer2013new.csv`, in the order of `dataset.VOTE_COLUMNS`."""
+"""Vote columns of FER+'s `fer2013new.csv`, in the order of `dataset.VOTE_COLUMNS`."""
 
 ANNOTATORS: Final[int] = 10
-"""How many votes FER+ collected for an image."""
+"""Number of votes that FER+ collected per image."""
 
 SPLIT_FOLDERS: Final[dict[str, str]] = {
     **dict.fromkeys(("train", "training"), "Training"),
     **dict.fromkeys(("val", "valid", "validation", "publictest"), "PublicTest"),
     **dict.fromkeys(("test", "testing", "privatetest"), "PrivateTest"),
 }
-"""The split that a folder of images stands for, by its name in lower case."""
+"""Splits by the lower-case names of image folders."""
 
 _GREY_LEVELS: Final[dict[str, int]] = {str(level): level for level in range(256)}
 _IMAGE_NAME: Final = re.compile(r"fer\d{7}\.png")
@@ -52,10 +52,10 @@ class VoteRow:
     """A row of `fer2013new.csv`.
 
     Attributes:
-        usage: the split, as in the row of `fer2013.csv` beside it.
-        image_name: `ferNNNNNNN.png`; empty where FER+ removed the image. The number lags behind that of the row (by
-            85 at the end: some of the removed images took no number), so that it has to be read, not computed.
-        votes: in the order of `dataset.VOTE_COLUMNS`.
+        usage: Split, equal to that in the corresponding row of `fer2013.csv`.
+        image_name: `ferNNNNNNN.png`; empty if FER+ removed the image. The number cannot be computed from the row: some
+            removed images have no number, so at the end it is 85 lower.
+        votes: Votes in the order of `dataset.VOTE_COLUMNS`.
     """
 
     usage: str
@@ -64,13 +64,17 @@ class VoteRow:
 
 
 def read_votes(path: Path, report: Report) -> list[VoteRow | None]:
-    """FER+'s votes, one entry a row of the file; None for a row that is wrong, which the report then tells.
+    """Read the votes of FER+.
 
     Args:
         path: `fer2013new.csv`, or a zip or tar archive with it.
+        report: Receives the invalid rows.
+
+    Returns:
+        One entry per row of the file; None for an invalid row.
 
     Raises:
-        DatasetError: the file is damaged or lacks a column.
+        DatasetError: The file is damaged or lacks a column.
     """
     found: list[VoteRow | None] = []
     lines_by_name: dict[str, int] = {}
@@ -88,7 +92,7 @@ def read_votes(path: Path, report: Report) -> list[VoteRow | None]:
 
 
 def _vote_row(record: dict[str, str]) -> VoteRow:
-    """A checked row of `fer2013new.csv`."""
+    """Check and convert a row of `fer2013new.csv`."""
     usage, name = _usage(record["Usage"]), record["Image name"].strip()
     if name and not _IMAGE_NAME.fullmatch(name):
         raise DatasetError(f"the image name {name!r} is not of the form ferNNNNNNN.png")
@@ -107,13 +111,13 @@ def fer2013_rows(path: Path, votes_path: Path, votes: Sequence[VoteRow | None], 
     """Rows of `fer2013.parquet`, in the order of the official file.
 
     Args:
-        path: `fer2013.csv`, or a zip or tar archive with it (also a zip with `fer2013.tar.gz`, as Kaggle's is).
-        votes_path: the votes' file, for messages.
-        votes: from `read_votes`; entry i belongs to row i.
-        report: gets the rows that are wrong, and the count of those that FER+ removed.
+        path: `fer2013.csv`, a zip or tar archive with it, or Kaggle's zip archive with `fer2013.tar.gz`.
+        votes_path: File with the votes, for messages.
+        votes: Votes from `read_votes`; entry i belongs to row i.
+        report: Receives the invalid rows, and the number of rows that FER+ removed.
 
     Raises:
-        DatasetError: a file is damaged or lacks a column, or the two have not the same number of rows.
+        DatasetError: A file is damaged or lacks a column, or the numbers of rows differ.
     """
     count = 0
     with open_csv(path, "fer2013.csv") as stream:
@@ -125,7 +129,7 @@ def fer2013_rows(path: Path, votes_path: Path, votes: Sequence[VoteRow | None], 
                 )
             count += 1
             if vote is None:
-                continue  # reported by `read_votes`
+                continue  # `read_votes` has reported it
             line, record = numbered
             if not vote.image_name:
                 report.left_out["removed by FER+"] += 1
@@ -142,10 +146,10 @@ def fer2013_rows(path: Path, votes_path: Path, votes: Sequence[VoteRow | None], 
 
 
 def parse_pixels(text: str) -> NDArray[np.uint8]:
-    """The `pixels` of `fer2013.csv`, 2,304 numbers from 0 to 255 row by row, as uint8 (48, 48), grey.
+    """Convert the `pixels` of `fer2013.csv`, 2,304 numbers from 0 to 255 in rows, to a grey image, uint8 (48, 48).
 
     Raises:
-        DatasetError: there are more or fewer numbers, or one is not a grey level.
+        DatasetError: The number of pixels is wrong, or one is not a grey level.
     """
     words = text.split()
     if len(words) != dataset.FER2013_SIDE**2:
@@ -158,13 +162,13 @@ def parse_pixels(text: str) -> NDArray[np.uint8]:
 
 
 def encode_png(grey: NDArray[np.uint8]) -> bytes:
-    """A grey image, uint8 (height, width), as PNG, with the settings that the published `fer2013.parquet` has."""
+    """Encode a grey image, uint8 (height, width), as PNG with the settings of the published `fer2013.parquet`."""
     settings = [cv2.IMWRITE_PNG_COMPRESSION, 9, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_FILTERED]
     return cv2.imencode(".png", grey, settings)[1].tobytes()
 
 
 def _fer2013_row(name: str, grey: NDArray[np.uint8], usage: str, emotion: str, votes: Sequence[int]) -> Row:
-    """A row of `fer2013.parquet`; the votes in the order of `dataset.VOTE_COLUMNS`."""
+    """Row of `fer2013.parquet`, from votes in the order of `dataset.VOTE_COLUMNS`."""
     return {
         "image": {"bytes": encode_png(grey), "path": name},
         "usage": usage,
@@ -174,14 +178,14 @@ def _fer2013_row(name: str, grey: NDArray[np.uint8], usage: str, emotion: str, v
 
 
 def _usage(text: str) -> str:
-    """A checked split."""
+    """Check the name of a split."""
     if text.strip() not in dataset.USAGES:
         raise DatasetError(f"the usage {text.strip()!r} is none of {', '.join(dataset.USAGES)}")
     return text.strip()
 
 
 def _emotion_of_code(text: str) -> str:
-    """The emotion of a code in `fer2013.csv`."""
+    """Look up the emotion of a code in `fer2013.csv`."""
     codes = {str(code): emotion for code, emotion in enumerate(dataset.FER2013_EMOTIONS)}
     if text.strip() not in codes:
         raise DatasetError(f"the emotion {text.strip()!r} is not a code from 0 to {len(codes) - 1}")
@@ -191,18 +195,18 @@ def _emotion_of_code(text: str) -> str:
 def folder_rows(root: Path, report: Report, *, validation_share: float, seed: int) -> Iterator[Row]:
     """Rows of `fer2013.parquet` from `SPLIT/EMOTION/picture`, as Kaggle's image versions of FER2013 are laid out.
 
-    There are no votes in such folders, so that every vote is 0: only `label_source: fer2013` can use these rows.
-    `train` becomes `Training`, `test` `PrivateTest`, and `validation` `PublicTest`; where there is no validation
-    folder, a share of each emotion's training images, drawn with the seed, becomes `PublicTest`.
+    Such folders have no votes, so every vote is 0, and only `label_source: fer2013` can use these rows. `train` becomes
+    `Training`, `test` becomes `PrivateTest`, and `validation` becomes `PublicTest`. If there is no validation folder,
+    a random share of each emotion's training images becomes `PublicTest`.
 
     Args:
-        root: the folder with the splits.
-        report: gets what is wrong.
-        validation_share: in [0, 1).
-        seed: of the draw; the same seed draws the same images.
+        root: Folder with the splits.
+        report: Receives the invalid pictures.
+        validation_share: Share of the training images, in [0, 1).
+        seed: Seed of the random choice.
 
     Raises:
-        DatasetError: no folder in `root` is named as a split.
+        DatasetError: No folder in `root` is named as a split.
     """
     splits = _split_folders(root, report)
     draws = "PublicTest" not in splits.values()
@@ -222,7 +226,7 @@ def folder_rows(root: Path, report: Report, *, validation_share: float, seed: in
 
 
 def _split_folders(root: Path, report: Report) -> dict[Path, str]:
-    """The folders that stand for splits; whatever else lies beside them is a problem."""
+    """Folders named as splits; anything beside them is a problem."""
     found = {}
     for entry in entries(root):
         if entry.is_dir() and entry.name.lower() in SPLIT_FOLDERS:
@@ -235,7 +239,7 @@ def _split_folders(root: Path, report: Report) -> dict[Path, str]:
 
 
 def _read_face(path: Path) -> NDArray[np.uint8]:
-    """A face of FER2013 from an image file: uint8 (48, 48), grey."""
+    """Read a face of FER2013 from an image file, grey uint8 (48, 48)."""
     pixels = images.decode(path.read_bytes())
     height, width = pixels.shape[:2]
     if (height, width) != (dataset.FER2013_SIDE, dataset.FER2013_SIDE):

@@ -1,4 +1,4 @@
-"""What originals are made of: folders of pictures, and CSV files, plain or in archives."""
+"""Readers for originals: folders of pictures, and CSV files, plain or in archives."""
 
 from __future__ import annotations
 
@@ -29,36 +29,36 @@ def is_grey(pixels: NDArray[np.uint8]) -> bool:
 
 
 def reason(error: Exception) -> str:
-    """What went wrong, without the file's name, which stands in front of it."""
+    """Message of an error without the file's name, which the report puts in front."""
     if isinstance(error, OSError):
         return f"the file cannot be read: {error.strerror or error}"
     return str(error)
 
 
 def entries(folder: Path) -> list[Path]:
-    """What lies in a folder, by name, without hidden files and the files that desktops leave."""
+    """Entries of a folder, sorted by name, without hidden files and the files that desktops leave."""
     return sorted(
         entry for entry in folder.iterdir() if not entry.name.startswith(".") and entry.name.lower() not in _CLUTTER
     )
 
 
 def emotion_folders(folder: Path, vocabulary: Sequence[str], report: Report) -> Iterator[tuple[str, list[Path]]]:
-    """The emotions that have a folder, with the files in it at any depth; whatever lies beside them is a problem."""
+    """Emotions that have a folder, with its files at any depth; anything beside such folders is a problem."""
     for entry in entries(folder):
         if not entry.is_dir():
-            report.reject(entry, None, "it lies in no folder that is named as an emotion")
+            report.reject(entry, None, "it is not in a folder named as an emotion")
             continue
         files = list(_files_below(entry))
         try:
             emotion = dataset.emotion_in(vocabulary, entry.name)
         except DatasetError as error:
-            report.reject(entry, None, f"{error}; {len(files):,} files are in the folder of that name")
+            report.reject(entry, None, f"{error}; the folder of that name has {len(files):,} files")
             continue
         yield emotion, files
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
-    """The files in a folder at any depth, in an order that is the same everywhere."""
+    """Files in a folder at any depth, in an order that is the same on every system."""
     for entry in entries(folder):
         if entry.is_dir():
             yield from _files_below(entry)
@@ -67,10 +67,10 @@ def _files_below(folder: Path) -> Iterator[Path]:
 
 
 def records(stream: TextIO, path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """The rows of a CSV file with their line numbers; a row that ends early has empty text in what it lacks.
+    """Rows of a CSV file with their line numbers; a row that ends early has empty text in the missing columns.
 
     Raises:
-        DatasetError: a column is absent, or the file is no CSV.
+        DatasetError: A column is absent, or the file is not CSV.
     """
     reader = csv.DictReader(stream, restval="")
     try:
@@ -90,10 +90,14 @@ def records(stream: TextIO, path: Path, columns: Sequence[str]) -> Iterator[tupl
 
 @contextmanager
 def open_csv(path: Path, member: str) -> Iterator[TextIO]:
-    """A CSV file as a stream of text, out of a zip or tar archive where the path is one.
+    """Open a CSV file, or the CSV file in a zip or tar archive, as a stream of text.
+
+    Args:
+        path: CSV file or archive.
+        member: Name of the CSV file in the archive.
 
     Raises:
-        DatasetError: there is no file, the archive has no such member, or it is damaged.
+        DatasetError: The file is absent or damaged, or the archive has no such member.
     """
     if not path.is_file():
         raise DatasetError(f"{path} is not a file.")
@@ -107,14 +111,14 @@ def open_csv(path: Path, member: str) -> Iterator[TextIO]:
                 binary = _open_tarred(binary, member, stack)
             else:
                 binary.seek(0)
-            # A damaged character is reported with the row that it spoils.
+            # A damaged character is reported with the row that it makes invalid.
             yield io.TextIOWrapper(binary, encoding="utf-8-sig", errors="replace", newline="")
     except (EOFError, zlib.error, tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile) as error:
         raise DatasetError(f"{path} is damaged or incomplete: {error}") from error
 
 
 def _open_zipped(archive: IO[bytes], member: str, stack: ExitStack) -> IO[bytes]:
-    """A file in a zip archive, or in a tar.gz archive of the same name in it, as Kaggle has it."""
+    """Open a file in a zip archive, or in a tar.gz archive of the same name inside it, as in Kaggle's download."""
     opened = stack.enter_context(zipfile.ZipFile(archive))
     members = {PurePosixPath(name).name: name for name in opened.namelist()}
     if member in members:
@@ -126,7 +130,7 @@ def _open_zipped(archive: IO[bytes], member: str, stack: ExitStack) -> IO[bytes]
 
 
 def _open_tarred(archive: IO[bytes], member: str, stack: ExitStack) -> IO[bytes]:
-    """A file in a tar archive, compressed or not, without reading on behind it."""
+    """Open a file in a tar archive, compressed or not, without reading the archive beyond it."""
     opened = stack.enter_context(tarfile.open(fileobj=archive, mode="r:*"))  # noqa: SIM115 (the stack closes it)
     for entry in opened:
         if entry.isfile() and PurePosixPath(entry.name).name == member:

@@ -1,4 +1,4 @@
-"""Photos of people, from a CSV file with labels or from folders named as emotions."""
+"""Photos of people, labelled by a CSV file or by folders named as emotions."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from service import images
 from service.errors import MeaaError
 
 JPEG_QUALITY: Final[int] = 92
-"""Of photos that are scaled down: what the published `photos.parquet` has."""
+"""JPEG quality of photos that are scaled down, as in the published `photos.parquet`."""
 
 _JPEG_SIGNATURE: Final = b"\xff\xd8\xff"
 
 
 @dataclass(frozen=True)
 class LabelledPhoto:
-    """A picture and what is said of it.
+    """A picture with its labels.
 
     Attributes:
-        file: where the picture lies.
-        name: its `path` in the Parquet file.
-        emotion: in whatever spelling the source has.
-        identity: who is in the picture; empty to take it from the file's name.
-        source: the file that says so: a CSV file, or the picture itself where its folder says so.
-        line: of the CSV file.
+        file: Picture file.
+        name: The picture's `path` in the Parquet file.
+        emotion: Emotion in the source's spelling.
+        identity: Identity of the person; empty to take it from the file's name.
+        source: File with the label: the CSV file, or the picture itself if its folder is the label.
+        line: Line in the CSV file; None without one.
     """
 
     file: Path
@@ -47,13 +47,13 @@ class LabelledPhoto:
 
 
 def photos_in_csv(labels: Path, folder: Path) -> list[LabelledPhoto]:
-    """The photos that a CSV file lists, by name.
+    """Photos that a CSV file lists, sorted by name.
 
-    The columns `image` (relative to the folder) and `emotion` are read, and `identity` where there is one. The column
-    `user.id` of muxspace/facial_expressions is not an identity: it says who labelled the picture.
+    The file has the columns `image` (a path in the folder) and `emotion`, and optionally `identity`. The column
+    `user.id` of muxspace/facial_expressions is not an identity: it names the annotator.
 
     Raises:
-        DatasetError: the file lacks a column.
+        DatasetError: The file lacks a column.
     """
     found = []
     with open_csv(labels, labels.name) as stream:
@@ -65,10 +65,10 @@ def photos_in_csv(labels: Path, folder: Path) -> list[LabelledPhoto]:
 
 
 def photos_in_folders(root: Path, report: Report) -> list[LabelledPhoto]:
-    """The photos below `EMOTION/`, at any depth, by name.
+    """Photos in folders named as emotions, at any depth, sorted by name.
 
     Raises:
-        DatasetError: no folder in `root` is named as an emotion.
+        DatasetError: No folder in `root` is named as an emotion.
     """
     found = [
         LabelledPhoto(file, file.relative_to(root).as_posix(), emotion, "", file, None)
@@ -84,15 +84,15 @@ def photos_in_folders(root: Path, report: Report) -> list[LabelledPhoto]:
 
 
 def photo_rows(photos: Iterable[LabelledPhoto], report: Report, existing: Iterable[Row] = ()) -> Iterator[Row]:
-    """Rows of `photos.parquet`: those that exist, as they are, and then the new ones.
+    """Rows of `photos.parquet`: the existing ones, unchanged, and then the new ones.
 
-    A picture that is there already (the same bytes once stored, under any name) with the same emotion is left out and
-    counted. With another emotion, or where another picture has its name, it is a problem: the first one stays.
+    A picture whose stored bytes occur already, under any name and with the same emotion, is left out and counted. With
+    another emotion, or under the name of another picture, it is a problem, and the first row stays.
 
     Args:
-        photos: the new ones.
-        report: gets what is wrong, and the count of pictures that were there already.
-        existing: rows of the file that is added to.
+        photos: New photos.
+        report: Receives the invalid photos, and the number of photos that are there already.
+        existing: Rows of the file to which the photos are added.
     """
     emotions: dict[bytes, str] = {}
     names: dict[bytes, str] = {}
@@ -133,16 +133,16 @@ def photo_rows(photos: Iterable[LabelledPhoto], report: Report, existing: Iterab
 
 
 def stored_photo(data: bytes) -> bytes:
-    """A photo as it is stored: JPEG, at most `dataset.PHOTO_SIDE` pixels on the longer side.
+    """Convert a photo to a JPEG file with at most `dataset.PHOTO_SIDE` pixels on the longer side.
 
-    A JPEG file that is small enough stays as it is, to the byte; anything else is scaled, turned upright, and grey
-    where it has no colour.
+    A JPEG file that is small enough stays unchanged. Any other is scaled, turned upright, and stored grey if it has no
+    colour.
 
     Args:
-        data: a whole JPEG, PNG or WebP file.
+        data: JPEG, PNG or WebP file.
 
     Raises:
-        InvalidImageError, UnsupportedTypeError, TooLargeError: see `service.images.decode`.
+        InvalidImageError, UnsupportedTypeError, TooLargeError: See `service.images.decode`.
     """
     pixels = images.decode(data)
     if max(pixels.shape[:2]) <= dataset.PHOTO_SIDE and data.startswith(_JPEG_SIGNATURE):
@@ -155,12 +155,11 @@ def stored_photo(data: bytes) -> bytes:
 
 
 def identity_of(name: str) -> str:
-    """Who is in a picture, as its name tells.
+    """Identity of the person in a picture, derived from the file's name.
 
-    `First_Last_0001.jpg`, as in Labeled Faces in the Wild, names the person. Of any other name the letters count,
-    without case, digits and signs: pictures of one series (a film, a camera) then count as one person, which can
-    cost variety in a split but never lets a person be in two. Where there is more to know, say so in a column
-    `identity`.
+    `First_Last_0001.jpg`, the scheme of Labeled Faces in the Wild, names the person. From any other name only the
+    letters count, in lower case. Pictures of one series (a film, a camera) then count as one person: a split may lose
+    variety, but no person gets into two splits. If the identity is known, give it in a column `identity`.
 
     >>> identity_of("George_W_Bush_0330.jpg")
     'George_W_Bush'
@@ -171,5 +170,5 @@ def identity_of(name: str) -> str:
     person = re.fullmatch(r"(.+_.+)_\d{4}", stem)
     if person:
         return person[1]
-    # A name without letters tells nothing of who it is: the picture is then taken to be of a person of its own.
+    # A name without letters says nothing about the person: each such picture counts as another person.
     return "".join(filter(str.isalpha, stem)).lower() or stem

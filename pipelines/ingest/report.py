@@ -1,4 +1,4 @@
-"""What became of the rows that were read: written, rightly left out, or wrong."""
+"""Outcome of an ingestion: rows written, rows left out on purpose, and rows that are invalid."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ class Problem:
     """A row or a picture that cannot be ingested.
 
     Attributes:
-        path: the file with the row, or the picture.
-        line: of the file, from 1; None where the whole file is meant.
-        reason: what is wrong with it.
+        path: File with the row, or the picture.
+        line: Line in the file, from 1; None if the problem concerns the whole file.
+        reason: Description of the problem.
     """
 
     path: Path
@@ -27,12 +27,12 @@ class Problem:
 
 @dataclass
 class Report:
-    """What became of everything that was read.
+    """Outcome of an ingestion.
 
     Attributes:
-        problems: what was wrong, in the order of reading.
-        left_out: how many rows were rightly left out, by reason.
-        classes: how many rows were written, by split (empty for photos) and emotion.
+        problems: Invalid rows and pictures, in the order of reading.
+        left_out: Number of rows that were left out on purpose, by reason.
+        classes: Number of rows that were written, by split (empty for photos) and emotion.
     """
 
     problems: list[Problem] = field(default_factory=list)
@@ -40,10 +40,10 @@ class Report:
     classes: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def reject(self, path: Path, line: int | None, reason: str | Exception) -> None:
-        """Note a problem."""
+        """Record a problem."""
         self.problems.append(Problem(path, line, str(reason)))
 
     @property
     def written(self) -> int:
-        """How many rows were written."""
+        """Number of rows that were written."""
         return self.classes.total()
