@@ -1,4 +1,9 @@
-"""Watching the released model: what the service logs, against the reference that travels with the bundle.
+"""Drift monitoring: the service's prediction log against the reference in the released bundle.
 
-Offline and on its own: it reads the prediction log, and the serving environment has none of its dependencies.
+It runs offline in the full environment; the serving environment has none of its dependencies. Commands are `drift`,
+`rebase`, `feedback` and `power`; `make_reference` is a stage of `dvc.yaml`.
 """
+
+import os
+
+os.environ.setdefault("DO_NOT_TRACK", "1")  # read by Evidently at import: no usage statistics

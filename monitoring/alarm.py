@@ -1,4 +1,4 @@
-"""An alarm as a signed HTTP request, for whatever the maintainer reads: a chat, a pager, a ticket system."""
+"""Drift alarms as signed HTTP requests to a webhook: a chat, a pager, a ticket system."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ TIMESTAMP_HEADER: Final = "X-MEAA-Timestamp"
 
 
 def sign(secret: str, timestamp: str, body: bytes) -> str:
-    """`sha256=` and the HMAC-SHA256, in hexadecimal, of `TIMESTAMP.BODY`.
+    """`sha256=` and the HMAC-SHA256 of `TIMESTAMP.BODY` in hexadecimal.
 
-    The time is signed along, so that a receiver can turn away an old request that is sent again.
+    The signature covers the time, so that a receiver can reject a replayed request.
     """
     return "sha256=" + hmac.new(secret.encode(), f"{timestamp}.".encode() + body, hashlib.sha256).hexdigest()
 
 
 def send(payload: Mapping[str, Any], params: WebhookParams, secret: str | None) -> None:
-    """Post a payload as JSON; a refused connection, a timeout, 429 and 5xx are tried again, later each time.
+    """Post a payload as JSON. Refused connections, timeouts, 429 and 5xx are retried with growing delays.
 
     Args:
-        payload: what is to be said.
-        params: where to, and how often.
-        secret: to sign with; None sends it unsigned.
+        payload: Content of the alarm.
+        params: Receiver, attempts and timeout.
+        secret: Key of the signature; None sends the alarm unsigned.
 
     Raises:
-        requests.RequestException: it did not arrive, or was not accepted.
+        requests.RequestException: The alarm was not delivered or not accepted.
     """
     body = json.dumps(payload, sort_keys=True).encode()
     timestamp = str(int(time.time()))
@@ -47,12 +47,12 @@ def send(payload: Mapping[str, Any], params: WebhookParams, secret: str | None) 
         total=params.attempts - 1,
         backoff_factor=params.backoff_seconds,
         status_forcelist=(429, 500, 502, 503, 504),
-        allowed_methods=None,  # POST too: receivers know an alarm by its time and cause
+        allowed_methods=None,  # POST as well: receivers recognise a repeated alarm by its time and cause
     )
     with requests.Session() as session:
         for scheme in ("https://", "http://"):
             session.mount(scheme, HTTPAdapter(max_retries=retry))
-        # No redirects: a signed message is for its receiver, and for no other.
+        # No redirects: a signed message must reach nobody but its receiver.
         response = session.post(
             params.url, data=body, headers=headers, timeout=params.timeout_seconds, allow_redirects=False
         )

@@ -1,4 +1,4 @@
-"""From columns that have drifted to what probably happened, in a person's words, and since when."""
+"""Probable causes of drift, in words, from the columns that have drifted; and the time of its onset."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from service.observation import PROBABILITIES
 
 @dataclass(frozen=True)
 class Cause:
-    """What may have happened.
+    """A probable cause.
 
     Attributes:
-        name: stable, for machines.
-        title: for people, a few words.
-        explanation: what moved by how much, and what that usually is.
-        column: the column that shows it best.
+        name: Stable name for machines.
+        title: Short title for people.
+        explanation: The change in numbers, and what usually causes it.
+        column: Column that shows it best.
     """
 
     name: str
@@ -33,118 +33,119 @@ class Cause:
 
 
 @dataclass(frozen=True)
-class _Direction:
-    """What it means that a column moved one way."""
+class _Change:
+    """Meaning of a column's shift in one direction: name and title of the cause, and what usually causes it."""
 
     name: str
     title: str
     guess: str
 
 
-_PICTURE: Final[dict[str, tuple[str, _Direction, _Direction]]] = {
+_APPEARANCE: Final[dict[str, tuple[str, _Change, _Change]]] = {
     "frame_height": (
-        "height of the frames, in pixels,",
-        _Direction("lower_resolution", "Smaller frames", "A camera or an app that sends fewer pixels."),
-        _Direction("higher_resolution", "Larger frames", "Another camera, or an app that sends more pixels."),
+        "height of the frames in pixels",
+        _Change("lower_resolution", "Smaller frames", "a camera or an app that sends fewer pixels"),
+        _Change("higher_resolution", "Larger frames", "another camera, or an app that sends more pixels"),
     ),
     "face_share": (
-        "face's size, as a share of the frame,",
-        _Direction("smaller_faces", "Smaller faces", "People are farther away, or the lens is wider."),
-        _Direction("larger_faces", "Larger faces", "People are nearer, or the frame is cropped."),
+        "size of the faces as a share of the frame",
+        _Change("smaller_faces", "Smaller faces", "people are farther away, or the lens is wider"),
+        _Change("larger_faces", "Larger faces", "people are nearer, or the frame is cropped"),
     ),
     "brightness": (
-        "brightness of the faces, from 0 to 1,",
-        _Direction("darker", "Darker faces", "A dark room, light from behind, or a camera that exposes less."),
-        _Direction("brighter", "Brighter faces", "Strong light, or a camera that exposes more."),
+        "brightness of the faces (0 to 1)",
+        _Change("darker", "Darker faces", "a dark room, backlight, or a shorter exposure"),
+        _Change("brighter", "Brighter faces", "strong light, or a longer exposure"),
     ),
     "sharpness": (
         "sharpness of the faces",
-        _Direction(
-            "blurred", "Blurred faces", "A dirty or unfocused lens, motion, strong compression or digital zoom."
-        ),
-        _Direction("sharper", "Sharper or noisier faces", "A better lens, sharpening in the camera, or noise."),
+        _Change("blurred", "Blurred faces", "a dirty or unfocused lens, motion, strong compression, or digital zoom"),
+        _Change("sharper", "Sharper or noisier faces", "a better lens, sharpening in the camera, or noise"),
     ),
     "warmth": (
         "warmth of the faces' colours (red against blue)",
-        _Direction(
-            "colour_cast", "A cool colour cast", "Another light, a screen's glow, or a white balance gone wrong."
-        ),
-        _Direction("colour_cast", "A warm colour cast", "Lamp light, or a white balance gone wrong."),
+        _Change("colour_cast", "A cool colour cast", "other light, the glow of a screen, or a wrong white balance"),
+        _Change("colour_cast", "A warm colour cast", "lamp light, or a wrong white balance"),
     ),
     "tint": (
         "tint of the faces' colours (green against magenta)",
-        _Direction("colour_cast", "A magenta colour cast", "Another light, or a white balance gone wrong."),
-        _Direction("colour_cast", "A green colour cast", "Fluorescent light, or a white balance gone wrong."),
+        _Change("colour_cast", "A magenta colour cast", "other light, or a wrong white balance"),
+        _Change("colour_cast", "A green colour cast", "fluorescent light, or a wrong white balance"),
     ),
     "colourfulness": (
         "colourfulness of the faces",
-        _Direction("less_colour", "Paler colours", "A camera that saturates less, or grey pictures."),
-        _Direction("more_colour", "Stronger colours", "A camera that saturates more; or the reference is grey."),
+        _Change("less_colour", "Paler colours", "a camera that saturates less, or grey images"),
+        _Change("more_colour", "Stronger colours", "a camera that saturates more, or a grey reference"),
     ),
     "contrast": (
         "contrast of the faces",
-        _Direction("flatter", "Flatter faces", "Haze on the lens, or diffuse light."),
-        _Direction("harsher", "Harsher faces", "Hard light from one side."),
+        _Change("flatter", "Less contrast", "haze on the lens, or diffuse light"),
+        _Change("harsher", "More contrast", "hard light from one side"),
     ),
 }
-"""What columns say of the picture; where several have moved, the one that moved furthest leads."""
+"""Columns that describe the image: phrase, and meaning of shifts down and up. Among equal shifts the first leads."""
 
-_FRAME_SIZES: Final = ("frame_width", "frame_height")
 _COLOURS: Final = ("warmth", "tint", "colourfulness")
-_ANSWERS: Final = (*PROBABILITIES, "mood")
 _CERTAINTY: Final = ("confidence", "entropy")
-_MAIN_SHARE: Final = 0.6  # of the largest shift: what moved less is a side effect rather than a second cause
+_MAIN_SHARE: Final = 0.6  # of the largest shift: columns below are side effects rather than further causes
 
 
 def name_causes(columns: Sequence[ColumnDrift]) -> list[Cause]:
-    """The probable causes of what has drifted, the likeliest first; empty where nothing has.
+    """Probable causes of the drifted columns, the most probable first; empty if no column has drifted.
 
-    A changed picture changes the answers too, so that moods and confidence count only where no picture column has
-    moved; of the pictures' columns those count that moved nearly as far as the one that moved furthest.
+    A changed image changes the predictions too, so moods and confidence count only if no image column has drifted.
+    Image columns count only if they have shifted nearly as far as the one that has shifted furthest.
     """
     drifted = {column.column: column for column in columns if column.drifted}
     causes = []
-    pictures = [drifted[name] for name in _PICTURE if name in drifted]
+    images = sorted((drifted[name] for name in _APPEARANCE if name in drifted), key=_strength, reverse=True)
     if "frame_width" in drifted and "frame_height" not in drifted:
-        causes.append(_of_width(drifted["frame_width"]))
-    elif pictures:
-        pictures.sort(key=_strength, reverse=True)
-        furthest = _strength(pictures[0])
-        main = [column for column in pictures if _strength(column) >= _MAIN_SHARE * furthest]
-        # The three colour columns tell one story; warmth and tint tell it better than colourfulness.
+        causes.append(
+            _cause(
+                drifted["frame_width"],
+                "width of the frames in pixels",
+                _Change("other_shape", "Frames of another shape", "another camera, or a rotated one"),
+            )
+        )
+    elif images:
+        main = [column for column in images if _strength(column) >= _MAIN_SHARE * _strength(images[0])]
+        # The three colour columns share one cause; warmth and tint describe it better than colourfulness.
         coloured = [column for column in main if column.column in _COLOURS]
         coloured.sort(key=lambda column: (column.column != "colourfulness", abs(column.shift)), reverse=True)
-        causes += [_of_picture(column) for column in main if column not in coloured[1:]]
+        causes += [_of_appearance(column) for column in main if column not in coloured[1:]]
     if "outcome" in drifted:
         causes.append(_of_outcome(drifted["outcome"]))
-    if not causes and any(name in drifted for name in _ANSWERS):
+    if not causes and any(name in drifted for name in (*PROBABILITIES, "mood")):
         causes.append(_of_moods(drifted, columns))
     if not causes and any(name in drifted for name in _CERTAINTY):
         causes.append(_of_certainty(next(drifted[name] for name in _CERTAINTY if name in drifted)))
     if not causes and drifted:
-        causes.append(_of_detector(next(iter(drifted.values()))))
+        column = next(iter(drifted.values()))
+        change = _Change("detection", "Different face detections", "more people in the image, or turned heads")
+        causes.append(_cause(column, column.column.replace("_", " "), change))
     return causes
 
 
 def onset(reference: pd.Series, current: pd.Series, shift: float) -> int:
-    """The row from which a column's drift shows, by the largest sum of evidence from there to the end (CUSUM).
+    """Position of the first drifted row: the start of the suffix with the largest sum of evidence (CUSUM).
 
-    Page, "Continuous inspection schemes", Biometrika 1954, with the size of the change taken from the data.
+    Page, "Continuous inspection schemes", Biometrika 1954, with the size of the change estimated from the data.
 
     Args:
-        reference: values of the reference.
-        current: live values, oldest first.
-        shift: which way they moved; of categories it does not count.
+        reference: Reference values.
+        current: Live values, oldest first.
+        shift: Direction of the drift by its sign; ignored for categories.
 
     Returns:
-        The position in `current` of the first row that has drifted.
+        Index into `current` without missing values.
     """
     reference, current = reference.dropna(), current.dropna()
     if pd.api.types.is_numeric_dtype(reference):
         ordered = np.sort(reference.to_numpy())
         left, right = (np.searchsorted(ordered, current, side=side) for side in ("left", "right"))
         moved = np.sign(shift) * ((left + right) / 2 / len(ordered) - 0.5)
-        evidence: NDArray[np.float64] = moved - _largest_block_mean(moved) / 2
+        largest = float(max(part.mean() for part in np.array_split(moved, 3) if len(part)))
+        evidence: NDArray[np.float64] = moved - largest / 2
     else:
         kinds = sorted({*reference, *current})
         late = current.iloc[-max(1, len(current) // 3) :]
@@ -156,73 +157,57 @@ def onset(reference: pd.Series, current: pd.Series, shift: float) -> int:
     return int(np.argmax(np.cumsum(evidence[::-1])[::-1]))
 
 
-def _largest_block_mean(values: NDArray[np.float64]) -> float:
-    """The largest mean of three parts in a row."""
-    return float(max(part.mean() for part in np.array_split(values, 3) if len(part)))
-
-
 def _strength(column: ColumnDrift) -> float:
-    """How far a column has moved; a little more counts what is a cause rather than an effect where two are equal."""
-    return abs(column.shift) + 0.001 * (len(_PICTURE) - list(_PICTURE).index(column.column))
+    """Absolute shift; among equal shifts the earlier column of `_APPEARANCE` is stronger."""
+    return abs(column.shift) + 0.001 * (len(_APPEARANCE) - list(_APPEARANCE).index(column.column))
 
 
-def _moved(what: str, column: ColumnDrift) -> str:
-    """A sentence that says how far a numerical column moved."""
-    return f"The median {what} went from {column.reference:.3g} to {column.current:.3g}."
+def _cause(column: ColumnDrift, what: str, change: _Change) -> Cause:
+    """Cause of a numerical column's drift."""
+    medians = f"The median {what} went from {column.reference:.3g} to {column.current:.3g}."
+    return Cause(change.name, change.title, f"{medians} Possible causes: {change.guess}.", column.column)
 
 
-def _of_picture(column: ColumnDrift) -> Cause:
-    what, down, up = _PICTURE[column.column]
-    direction = up if column.shift > 0 else down
-    return Cause(direction.name, direction.title, f"{_moved(what, column)} {direction.guess}", column.column)
-
-
-def _of_width(column: ColumnDrift) -> Cause:
-    moved = _moved("width of the frames, in pixels,", column)
-    return Cause(
-        "other_shape", "Frames of another shape", f"{moved} Another camera, or one held another way.", "frame_width"
-    )
+def _of_appearance(column: ColumnDrift) -> Cause:
+    what, down, up = _APPEARANCE[column.column]
+    return _cause(column, what, up if column.shift > 0 else down)
 
 
 def _of_outcome(column: ColumnDrift) -> Cause:
     before, after = (_share(shares, "no_face") for shares in (column.reference, column.current))
-    found = f"No face was found in {after:.1%} of the frames, against {before:.1%}."
-    guess = "People out of the picture, or faces that the detector misses: too dark, too small, covered, turned away."
-    return Cause("no_face", "More frames without a face", f"{found} {guess}", "outcome")
+    return Cause(
+        "no_face",
+        "More frames without a face",
+        f"No face was found in {after:.1%} of the frames, {before:.1%} in the reference. Possible causes: nobody in the"
+        " image, or faces that the detector misses because they are dark, small, covered or turned away.",
+        "outcome",
+    )
 
 
 def _of_moods(drifted: dict[str, ColumnDrift], columns: Sequence[ColumnDrift]) -> Cause:
     mood = next(column for column in columns if column.column == "mood")
-    changes = {key: _share(mood.current, key) - _share(mood.reference, key) for key in MOODS}
-    more, fewer = max(changes, key=lambda key: changes[key]), min(changes, key=lambda key: changes[key])
-    moved = "; ".join(
-        f"{_share(mood.current, key):.0%} of the answers were {key}, against {_share(mood.reference, key):.0%}"
-        for key in (more, fewer)
+    before, after = ({key: _share(shares, key) for key in MOODS} for shares in (mood.reference, mood.current))
+    more, less = (
+        max(MOODS, key=lambda key: after[key] - before[key]),
+        min(MOODS, key=lambda key: after[key] - before[key]),
     )
+    changes = " and ".join(f"{key} from {before[key]:.0%} to {after[key]:.0%}" for key in (more, less))
     return Cause(
         "mood_mix",
-        f"Other moods: more {more}, less {fewer}",
-        f"{moved}. The pictures look as before: other people, another use, or patients who feel otherwise.",
+        f"Other moods: more {more}, less {less}",
+        f"The share of {changes} of the predictions. The images look as before. Possible causes: other people, another "
+        "use, or patients who feel different.",
         "mood" if "mood" in drifted else next(name for name in PROBABILITIES if name in drifted),
     )
 
 
 def _of_certainty(column: ColumnDrift) -> Cause:
     surer = (column.shift > 0) == (column.column == "confidence")
-    title = "The model is surer than it was" if surer else "The model is less sure than it was"
-    moved = _moved(f"{column.column} of the answers", column)
-    return Cause(
-        "certainty", title, f"{moved} Pictures and moods are as before: other people, or covered faces.", column.column
-    )
-
-
-def _of_detector(column: ColumnDrift) -> Cause:
-    moved = _moved(f"{column.column.replace('_', ' ')}", column)
-    return Cause(
-        "detection", "Faces are found otherwise", f"{moved} More people in the picture, or turned heads.", column.column
-    )
+    guess = "images and moods are as before, so other people, or covered faces"
+    title = "The model is more confident" if surer else "The model is less confident"
+    return _cause(column, f"{column.column} of the predictions", _Change("certainty", title, guess))
 
 
 def _share(shares: float | dict[str, float], key: str) -> float:
-    """The share of a category, 0 where it does not occur."""
+    """Share of a category; 0 if it does not occur."""
     return shares.get(key, 0.0) if isinstance(shares, dict) else 0.0

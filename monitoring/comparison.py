@@ -1,11 +1,12 @@
-"""Live rows against the reference, column by column, with Evidently's tests.
+"""Drift tests: live rows against the reference, column by column, with Evidently.
 
-Up to `large_window` rows a column has drifted where a test says so with its share of the false-alarm rate (Bonferroni
-over the columns): Kolmogorov and Smirnov's for numbers, the chi-square test of a contingency table for categories.
-From there on a test would find any trifle, and a distance decides: Wasserstein's for numbers, Jensen and Shannon's
-for categories. Either way a column must also have moved by a little, so that a certain trifle is none: the rows of a
-window are seldom independent, and one person's are not everybody's. The share of frames without a face must also grow
-by a margin; that it shrinks is no reason to worry.
+Below `large_window` rows statistical tests decide: Kolmogorov-Smirnov for numbers, the chi-square test of a contingency
+table for categories. Each column gets an equal share of the false-alarm rate (Bonferroni). From `large_window` rows on
+tests would report any trifle, and distances decide: Wasserstein for numbers, Jensen-Shannon for categories.
+
+Besides, a column counts as drifted only if its shift is large enough to matter: the rows of a window are rarely
+independent, and one person's rows do not represent everybody's. The share of frames without a face must grow by a
+margin; a smaller share is no drift.
 """
 
 from __future__ import annotations
@@ -46,43 +47,42 @@ NUMERICAL: Final = (
 )
 CATEGORICAL: Final = ("mood", "outcome")
 TESTED: Final = (*NUMERICAL, *CATEGORICAL)
-"""The columns that are compared; latency is Prometheus' business, and that of other machines says nothing here."""
+"""The compared columns. Prometheus watches latency; that of the machine that made the reference says nothing here."""
 
 
 def _contingency(reference: pd.Series, current: pd.Series, _: ColumnType, threshold: float) -> tuple[float, bool]:
-    """P-value of the chi-square test that two samples of categories come from one distribution."""
+    """Chi-square test of whether two samples of categories share a distribution: p-value, and whether it is drift."""
     counts = pd.concat([reference.value_counts(), current.value_counts()], axis=1).fillna(0).to_numpy()
     p_value = float(chi2_contingency(counts).pvalue) if len(counts) > 1 else 1.0
     return p_value, p_value <= threshold
 
 
-# Evidently's own chi-square test takes the reference's shares for exact, and is alarmed too often by small references.
+# Evidently's own chi-square test takes the reference's shares as exact: too many false alarms with a small reference.
 CONTINGENCY: Final = StatTest("contingency", "chi-square p_value (two samples)", [ColumnType.Categorical], 0.05)
 register_stattest(CONTINGENCY, default_impl=_contingency)
-
 
 _SHARES: Final = (*PROBABILITIES, "confidence", "entropy")
 _DECIMALS: Final = 3
 
 
 def _as_compared(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows whose probabilities differ by what matters only.
+    """Rows with rounded probabilities.
 
-    The tests go by ranks, and would find 0.00002 where 0.00001 was, which a network that is sure answers when the light
-    changes a little.
+    The tests use ranks and would find 0.00002 where a confident network answered 0.00001 before: an irrelevant effect
+    of slightly different light.
     """
     return rows.round(dict.fromkeys(_SHARES, _DECIMALS))
 
 
 @dataclass(frozen=True)
 class Test:
-    """How a column is tested.
+    """Test of a column.
 
     Attributes:
-        column: its name.
-        kind: of its values, in Evidently's terms.
-        method: Evidently's name of the test.
-        threshold: of the p-value, at or below which it has drifted, or of the distance, at or above which it has.
+        column: Name of the column.
+        kind: Type of its values, in Evidently's terms.
+        method: Evidently's name of the test or distance.
+        threshold: Largest p-value, or smallest distance, that is drift.
     """
 
     column: str
@@ -98,20 +98,20 @@ class Test:
 
 @dataclass(frozen=True)
 class ColumnDrift:
-    """What a test found.
+    """Result of a column's test.
 
     Attributes:
-        column: its name.
-        method: Evidently's name of the test.
-        score: p-value or distance.
-        threshold: see `Test`.
-        significant: whether the test says that it is not chance.
-        drifted: whether it has also moved far enough to matter.
-        shift: how probable it is that a live value lies above one of the reference, less the opposite (Cliff's
-            delta), in [-1, 1]; of categories the total variation distance, in [0, 1].
-        reference: median of the reference, or the shares of its categories.
-        current: the same of the live rows.
-        compared: how many live rows have a value.
+        column: Name of the column.
+        method: Evidently's name of the test or distance.
+        score: p-value or distance; NaN if the test was skipped.
+        threshold: Threshold of the score, see `Test`.
+        significant: Whether the score passes the threshold.
+        drifted: Whether the column is significant and has also shifted far enough to matter.
+        shift: Cliff's delta of a number, P(live > reference) - P(live < reference), in [-1, 1]; total variation
+            distance of categories, in [0, 1].
+        reference: Median of the reference, or shares of its categories.
+        current: Median or shares of the live rows.
+        compared: Number of live rows with a value.
     """
 
     column: str
@@ -127,7 +127,7 @@ class ColumnDrift:
 
 
 def choose_tests(reference: pd.DataFrame, current: pd.DataFrame, params: MonitoringParams) -> list[Test]:
-    """A test for every column in which both sides have values."""
+    """A test for every column that has values on both sides."""
     columns = [name for name in TESTED if reference[name].notna().any() and current[name].notna().any()]
     large = len(current) >= params.large_window
     share = params.false_alarm_rate / max(1, len(columns))
@@ -144,13 +144,13 @@ def choose_tests(reference: pd.DataFrame, current: pd.DataFrame, params: Monitor
 def compare(
     reference: pd.DataFrame, current: pd.DataFrame, params: MonitoringParams, *, complete: bool = True
 ) -> list[ColumnDrift]:
-    """Every column's drift, in the order of `TESTED`.
+    """Drift of every column, in the order of `TESTED`.
 
     Args:
-        reference: rows with the columns of `TESTED`.
-        current: likewise, at least one row.
-        params: of the section `monitoring`.
-        complete: whether columns are tested, too, that moved too little to have drifted; the tests take the time.
+        reference: Reference rows with the columns of `TESTED`.
+        current: Live rows with the same columns, at least one.
+        params: Thresholds and rates.
+        complete: Whether to test columns whose shift is too small for drift as well; the tests are what takes time.
     """
     reference, current = _as_compared(reference), _as_compared(current)
     return [
@@ -160,7 +160,7 @@ def compare(
 
 
 def run_report(reference: pd.DataFrame, current: pd.DataFrame, params: MonitoringParams) -> Snapshot:
-    """Evidently's report: the same tests, and the statistics and missing values of each column; see `compare`."""
+    """Evidently's report: the tests of `compare`, then the statistics and missing values of each column."""
     tests = choose_tests(reference, current, params)
     return run_metrics([RowCount(), *(test.metric for test in tests), DataSummaryPreset()], reference, current, params)
 
@@ -168,14 +168,14 @@ def run_report(reference: pd.DataFrame, current: pd.DataFrame, params: Monitorin
 def run_metrics(
     metrics: Sequence[Any], reference: pd.DataFrame, current: pd.DataFrame, params: MonitoringParams, **details: Any
 ) -> Snapshot:
-    """A report of Evidently's metrics on the columns that can be compared.
+    """A report of Evidently's metrics on the columns that have values on both sides.
 
     Args:
-        metrics: of `evidently.metrics` and `evidently.presets`.
-        reference: see `compare`.
-        current: see `compare`.
-        params: see `compare`.
-        details: `timestamp`, `tags` and so on; see `evidently.Report.run`.
+        metrics: Metrics and presets of Evidently.
+        reference: Reference rows.
+        current: Live rows.
+        params: Thresholds and rates.
+        details: Further arguments of `evidently.Report.run`, such as `timestamp` and `tags`.
     """
     tests = choose_tests(reference, current, params)
     definition = DataDefinition(
@@ -186,14 +186,14 @@ def run_metrics(
     live, compared = (
         Dataset.from_pandas(_as_compared(rows)[columns], data_definition=definition) for rows in (current, reference)
     )
-    with np.errstate(invalid="ignore"):  # correlations of a column that is constant
+    with np.errstate(invalid="ignore"):  # correlations of a constant column
         return Report(list(metrics)).run(live, compared, **details)
 
 
 def _drift_of(
     test: Test, reference: pd.Series, current: pd.Series, params: MonitoringParams, complete: bool
 ) -> ColumnDrift:
-    """Test one column, without its missing values."""
+    """Test a column, given its values without missing ones."""
     if test.kind == ColumnType.Numerical:
         before: float | dict[str, float] = float(reference.median())
         after: float | dict[str, float] = float(current.median())
@@ -226,7 +226,7 @@ def _drift_of(
 
 
 def cliffs_delta(reference: np.ndarray, current: np.ndarray) -> float:
-    """P(current > reference) - P(current < reference) of two samples, from the ranks of Mann and Whitney."""
+    """P(current > reference) - P(current < reference) of two samples, from the ranks of the Mann-Whitney test."""
     ranks = rankdata(np.concatenate([current, reference]))[: len(current)]
     above = ranks.sum() - len(current) * (len(current) + 1) / 2
     return float(2 * above / (len(current) * len(reference)) - 1)

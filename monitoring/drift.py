@@ -1,63 +1,58 @@
-"""`make drift`: are live predictions still like the champion's reference?
+"""`make drift`: compares live predictions with the champion's reference.
 
-Reads the prediction log, writes `drift.html` for people and `drift.json` for machines, adds windows to the Evidently
-workspace and figures to the champion's version in MLflow, and sends an alarm where one is due.
-
-Exit codes: 0 quiet, 3 drifted, 2 could not tell.
+Writes `drift.html` for people and `drift.json` for machines, adds windows to the Evidently workspace, logs metrics and
+tags of the champion's version to MLflow, and sends an alarm if the predictions have drifted and a webhook is set.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import sys
-from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
-
-os.environ.setdefault("DO_NOT_TRACK", "1")  # before Evidently is imported, which counts its users
+from typing import Annotated, Final
 
 import requests
+import typer
 
-from monitoring import alarm, champion_record, comparison, log, page, quality, trends, verdict
+from monitoring import alarm, comparison, quality, report, tracking, trends, verdict
 from monitoring.log import Log
 from monitoring.params import SECRET_VARIABLE, MonitoringParams, read_monitoring
-from monitoring.reference import REBASED, Reference
+from monitoring.quality import LABELS_FILE
+from monitoring.reference import Reference
 from monitoring.verdict import EXIT_CODES, Verdict
+from monitoring.window import LogPath, ModelVersion, Newest, Since, read_window
 
 REPORT_FILE: Final = "drift.html"
 JSON_FILE: Final = "drift.json"
-LABELS_FILE: Final = "labels.csv"
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-def add_window_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments that say which predictions are meant."""
-    parser.add_argument("--since", help="an age (90m, 12h, 7d, 2w) or a date; default: all of the log")
-    parser.add_argument("--window", type=int, help="only the newest so many predictions")
-    parser.add_argument("--model-version", help="default: that of the reference")
-    parser.add_argument("--log", type=Path, help="file or directory; default: params.yaml, MEAA_PREDICTION_LOG")
+def check(whole: Log, window: Log, reference: Reference, params: MonitoringParams) -> Verdict:
+    """Compare a window with the reference and leave reports, trends, the MLflow run and the alarm.
 
-
-def read_window(arguments: argparse.Namespace, reference: Reference, params: MonitoringParams) -> tuple[Log, Log]:
-    """All rows of the log, and those that the arguments ask for, of the reference's model version.
+    Args:
+        whole: The whole log.
+        window: Rows of the reference's model version.
+        reference: Reference of the comparison.
+        params: Thresholds, output directory and webhook.
 
     Raises:
-        FileNotFoundError: there is no log.
-        ValueError: another version is asked for than the reference is of, or `--since` is no time.
+        ValueError: The kept file of labels is damaged.
     """
-    wanted = arguments.model_version or reference.model_version
-    if wanted != reference.model_version:
-        raise ValueError(
-            f"the reference is that of version {reference.model_version}; check out the bundle of {wanted} for its own"
-        )
-    now = datetime.now(UTC)
-    whole = log.read(arguments.log or params.log, now=now, tolerance=timedelta(seconds=params.clock_tolerance_seconds))
-    window = whole.of_version(wanted)
-    if arguments.since:
-        window = window.since(log.parse_since(arguments.since, now))
-    return whole, window.last(arguments.window) if arguments.window else window
+    labels_path = params.output / LABELS_FILE
+    labels = quality.read_labels(labels_path) if labels_path.exists() else None
+    found = verdict.reach(window, reference, params, labels=labels, versions=whole.versions)
+    write_reports(found, window, reference, params)
+    trends.update(whole.of_version(reference.model_version).rows, reference, params)
+    record(found, params)
+    if found.state == "drifted" and params.webhook.url:
+        try:
+            alarm.send(alarm_of(found), params.webhook, os.environ.get(SECRET_VARIABLE))
+        except requests.RequestException as error:
+            typer.echo(f"The alarm could not be delivered: {error}", err=True)
+    return found
 
 
 def write_reports(found: Verdict, window: Log, reference: Reference, params: MonitoringParams) -> None:
@@ -66,21 +61,20 @@ def write_reports(found: Verdict, window: Log, reference: Reference, params: Mon
     evidently = None
     if found.columns:
         evidently = comparison.run_report(reference.rows, window.rows, params).get_html_str(as_iframe=False)
-    document = page.render(found, window.rows, reference.rows, evidently)
+    document = report.render(found, window.rows, reference.rows, evidently)
     (params.output / REPORT_FILE).write_text(document, encoding="utf-8")
     (params.output / JSON_FILE).write_text(json.dumps(found.as_json(), indent=2) + "\n")
 
 
-def record(found: Verdict, params: MonitoringParams) -> bool:
-    """Tell MLflow; False where the registry does not know the version."""
-    drifted = [column for column in found.columns if column.drifted]
-    figures = {
+def record(found: Verdict, params: MonitoringParams) -> None:
+    """Log the verdict to MLflow."""
+    metrics = {
         "monitoring/drifted": float(found.state == "drifted"),
-        "monitoring/drifted_columns": float(len(drifted)),
+        "monitoring/drifted_columns": float(sum(column.drifted for column in found.columns)),
         "monitoring/rows": float(found.rows),
         **{f"monitoring/shift/{column.column}": column.shift for column in found.columns},
         **{f"monitoring/{name}": value for name, value in found.proxies.items()},
-        **champion_record.flat_figures(found.labels or {}, "monitoring/labels"),
+        **tracking.flat_metrics(found.labels or {}, "monitoring/labels"),
     }
     tags = {
         "drift": found.state,
@@ -89,82 +83,52 @@ def record(found: Verdict, params: MonitoringParams) -> bool:
         "drift_checked": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     reports = (params.output / REPORT_FILE, params.output / JSON_FILE)
-    return champion_record.log(found.model_version, f"drift: {found.state}", figures, tags, reports) is not None
+    tracking.log(found.model_version, f"drift: {found.state}", metrics, tags, reports)
 
 
-def raise_alarm(found: Verdict, params: MonitoringParams) -> None:
-    """Call the webhook, where one is configured.
-
-    Raises:
-        requests.RequestException: it could not be reached.
-    """
-    if not params.webhook.url:
-        return
-    payload = {
+def alarm_of(found: Verdict) -> dict[str, object]:
+    """Payload of the alarm."""
+    return {
         "event": "drift",
-        "headline": page.headline(found),
+        "headline": found.headline,
         "since": found.since.isoformat() if found.since else None,
         "model_version": found.model_version,
         "rows": found.rows,
         "causes": [{"name": cause.name, "explanation": cause.explanation} for cause in found.causes],
         "columns": [column.column for column in found.columns if column.drifted],
     }
-    alarm.send(payload, params.webhook, os.environ.get(SECRET_VARIABLE))
 
 
-def run(arguments: argparse.Namespace, params: MonitoringParams, rebased: Path = REBASED) -> Verdict:
-    """Look at a window, and leave everything that this module promises.
-
-    Args:
-        arguments: see `add_window_arguments`.
-        params: of the section `monitoring`.
-        rebased: where a rebased reference lies, if there is one.
-
-    Raises:
-        FileNotFoundError, ValueError: see `read_window` and `Reference.load`.
-    """
-    reference = Reference.load(rebased=rebased)
-    whole, window = read_window(arguments, reference, params)
-    labels_path = params.output / LABELS_FILE
-    labels = quality.read_labels(labels_path) if labels_path.exists() else None
-    found = verdict.reach(window, reference, params, labels=labels, versions=whole.versions)
-    write_reports(found, window, reference, params)
-    trends.update(whole.of_version(reference.model_version).rows, reference, params)
-    if not record(found, params):
-        _warn(f"the MLflow registry knows no version {found.model_version}: no figures were recorded there")
-    if found.state == "drifted":
-        try:
-            raise_alarm(found, params)
-        except requests.RequestException as error:
-            _warn(f"the alarm could not be delivered: {error}")
-    return found
-
-
-def main(argv: Sequence[str] | None = None, rebased: Path = REBASED) -> int:
-    """Print the verdict and return the exit code."""
-    parser = argparse.ArgumentParser(description="Compare live predictions with the champion's reference.")
-    add_window_arguments(parser)
-    parser.add_argument("--output", type=Path, help="directory of the reports; default: params.yaml")
-    arguments, params = parser.parse_args(argv), read_monitoring()
-    if arguments.output:
-        params = params.model_copy(update={"output": arguments.output})
+@app.command()
+def main(
+    since: Since = None,
+    newest: Newest = None,
+    model_version: ModelVersion = None,
+    log: LogPath = None,
+    output: Annotated[Path | None, typer.Option(help="Directory of the reports; default: params.yaml.")] = None,
+) -> None:
+    """Compare live predictions with the champion's reference. Exit codes: 0 no drift, 3 drifted, 2 cannot tell."""
+    params = read_monitoring()
+    if output:
+        params = params.model_copy(update={"output": output})
     try:
-        found = run(arguments, params, rebased)
+        reference = Reference.load()
+        whole, window = read_window(
+            reference, params, since=since, newest=newest, model_version=model_version, path=log
+        )
+        found = check(whole, window, reference, params)
     except (FileNotFoundError, ValueError) as error:
-        _warn(str(error))
-        return EXIT_CODES["unknown"]
-    print(page.headline(found))
-    for line in (page.since(found), *(cause.explanation for cause in found.causes)):
+        typer.echo(error, err=True)
+        raise typer.Exit(EXIT_CODES["unknown"]) from None
+    for line in (found.headline, found.onset, *(cause.explanation for cause in found.causes)):
         if line:
-            print(line)
-    bad = "".join(f"; {count:,} x {reason}" for reason, count in found.bad_lines.items())
-    print(f"{found.rows:,} predictions of version {found.model_version}{bad}. {params.output / REPORT_FILE}")
-    return EXIT_CODES[found.state]
-
-
-def _warn(text: str) -> None:
-    print(text, file=sys.stderr)
+            typer.echo(line)
+    bad = "".join(f"; {count:,} × {reason}" for reason, count in found.bad_lines.items())
+    typer.echo(
+        f"{found.rows:,} predictions of version {found.model_version}{bad}. Report: {params.output / REPORT_FILE}"
+    )
+    raise typer.Exit(EXIT_CODES[found.state])
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    app()

@@ -1,32 +1,29 @@
-"""`python -m monitoring.feedback labels.csv`: labels that came late, joined with the predictions they are about.
+"""`python -m monitoring.feedback labels.csv`: joins labels that arrive late with the predictions that they belong to.
 
-The file has the columns `request` (as in the prediction log) and `mood`. The labels are kept beside the reports, so
-that the next drift report has them too; figures go to the champion's version in MLflow.
+The CSV file has the columns `request` (as in the prediction log) and `mood`. The labels are kept beside the drift
+report, which shows their metrics from then on; the metrics also go to the champion's version in MLflow.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
-from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Annotated
 
 import pandas as pd
+import typer
 
-from monitoring import champion_record, log, quality
-from monitoring.drift import LABELS_FILE
-from monitoring.params import MonitoringParams, read_monitoring
+from monitoring import quality, tracking
+from monitoring.params import read_monitoring
+from monitoring.quality import LABELS_FILE
 from monitoring.reference import Reference
+from monitoring.window import LogPath, read_log
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 def keep(labels: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """Add labels to those that were kept before; a newer one replaces an older one of the same request.
-
-    Returns:
-        All of them.
-    """
+    """Add labels to the kept ones and return all; a newer label of a request replaces the older one."""
     before = [quality.read_labels(path)] if path.exists() else []
     together = pd.concat([*before, labels]).drop_duplicates("request", keep="last").reset_index(drop=True)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -34,35 +31,30 @@ def keep(labels: pd.DataFrame, path: Path) -> pd.DataFrame:
     return together
 
 
-def main(argv: Sequence[str] | None = None, params: MonitoringParams | None = None) -> int:
-    """Print the figures; 0, or 2 where nothing could be joined."""
-    parser = argparse.ArgumentParser(description="Join late labels with the prediction log.")
-    parser.add_argument("labels", type=Path, help="CSV file with the columns request and mood")
-    parser.add_argument("--log", type=Path, help="file or directory; default: params.yaml, MEAA_PREDICTION_LOG")
-    arguments, params = parser.parse_args(argv), params or read_monitoring()
-    tolerance = timedelta(seconds=params.clock_tolerance_seconds)
+@app.command()
+def main(
+    labels: Annotated[Path, typer.Argument(help="CSV file with the columns request and mood.")],
+    log: LogPath = None,
+) -> None:
+    """Join late labels with the prediction log and print the metrics. Exit codes: 0 done, 2 nothing could be joined."""
+    params = read_monitoring()
     try:
-        new = quality.read_labels(arguments.labels)
+        new = quality.read_labels(labels)
         version = Reference.load().model_version
-        rows = (
-            log.read(arguments.log or params.log, now=datetime.now(UTC), tolerance=tolerance).of_version(version).rows
-        )
-        labels = keep(new, params.output / LABELS_FILE)
+        rows = read_log(log, params).of_version(version).rows
+        kept = keep(new, params.output / LABELS_FILE)
     except (FileNotFoundError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    figures = quality.from_labels(rows, labels, params.calibration_bins)
-    unknown = int((~new["request"].isin(rows["request"])).sum())
-    if unknown:
-        print(f"{unknown} of {len(new)} labels are of no prediction of version {version} in the log", file=sys.stderr)
-    if figures is None:
-        return 2
-    print(json.dumps(figures, indent=2))
-    flat = champion_record.flat_figures(figures, "monitoring/labels")
-    if champion_record.log(version, "feedback", flat, {"labels": str(figures["images"])}) is None:
-        print(f"the MLflow registry knows no version {version}: nothing was recorded there", file=sys.stderr)
-    return 0
+        typer.echo(error, err=True)
+        raise typer.Exit(2) from None
+    if unknown := int((~new["request"].isin(rows["request"])).sum()):
+        typer.echo(f"{unknown} of {len(new)} labels match no prediction of version {version} in the log.", err=True)
+    metrics = quality.from_labels(rows, kept, params.calibration_bins)
+    if metrics is None:
+        raise typer.Exit(2)
+    typer.echo(json.dumps(metrics, indent=2))
+    flat = tracking.flat_metrics(metrics, "monitoring/labels")
+    tracking.log(version, "feedback", flat, {"labels": str(metrics["images"])})
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    app()

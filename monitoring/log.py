@@ -1,4 +1,4 @@
-"""The prediction log, read for what it is worth: bad lines are counted by what is wrong with them, the rest is used."""
+"""Reads the prediction log. Bad lines are counted by reason, all others are used."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ import pandas as pd
 from service.moods import MOODS
 from service.observation import COLUMNS, PROBABILITIES
 
-HALF_A_LINE: Final = "half a line"
-OTHER_SCHEMA: Final = "other schema"
+INVALID_JSON: Final = "invalid JSON"
+WRONG_SCHEMA: Final = "wrong schema"
 OTHER_VERSION: Final = "other model version"
-CLOCK_WENT_BACK: Final = "clock going back"
+CLOCK_WENT_BACK: Final = "clock went back"
 IN_THE_FUTURE: Final = "time in the future"
-TWICE: Final = "same request twice"
+DUPLICATE: Final = "duplicate request"
 
 TEXTS: Final = ("time", "request", "model_version", "outcome", "mood")
 NUMBERS: Final = tuple(name for name in COLUMNS if name not in TEXTS)
 
 _REQUIRED: Final = frozenset(COLUMNS)
-_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)([mhdw])")
+_AGE: Final = re.compile(r"(\d+(?:\.\d+)?)([mhdw])")
 _UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 @dataclass(frozen=True)
 class Log:
-    """What a log holds.
+    """Content of a prediction log, or of a window of it.
 
     Attributes:
-        rows: the usable ones, with the columns of `service.observation.Observation`, oldest first; `time` as
-            timestamps in UTC, numbers as float64.
-        bad_lines: how many lines were left out, by reason.
+        rows: Valid rows, oldest first, with the columns of `service.observation.Observation`: `time` as timestamps in
+            UTC, numbers as float64.
+        bad_lines: Number of skipped lines by reason.
     """
 
     rows: pd.DataFrame
@@ -51,14 +51,14 @@ class Log:
         return {str(version): int(count) for version, count in self.rows["model_version"].value_counts().items()}
 
     def of_version(self, version: str) -> Log:
-        """Without the rows of other model versions, which are counted among the bad lines."""
+        """The rows of one model version; the others are counted as bad lines."""
         own = self.rows["model_version"] == version
         others = int((~own).sum())
         counted = {**self.bad_lines, **({OTHER_VERSION: others} if others else {})}
         return Log(self.rows[own].reset_index(drop=True), counted)
 
     def since(self, start: datetime) -> Log:
-        """Without the rows from before a time, which must have a time zone."""
+        """The rows from a time on, which must have a time zone."""
         return Log(self.rows[self.rows["time"] >= start].reset_index(drop=True), self.bad_lines)
 
     def last(self, count: int) -> Log:
@@ -70,12 +70,12 @@ def read(path: Path, *, now: datetime, tolerance: timedelta) -> Log:
     """Read a log.
 
     Args:
-        path: a file of JSON lines, or a directory whose files are read in the order of their names; `.gz` is unpacked.
-        now: lines from after this are left out.
-        tolerance: how far times may run backwards or ahead: several workers write, on one clock.
+        path: File of JSON lines, or directory whose files are read in the order of their names; `.gz` is unpacked.
+        now: Current time; later lines are bad.
+        tolerance: Allowed distance of a time before the line above it or after `now`: several workers write the log.
 
     Raises:
-        FileNotFoundError: there is nothing at the path.
+        FileNotFoundError: There is no log at the path.
     """
     bad: Counter[str] = Counter()
     records: list[dict[str, Any]] = []
@@ -100,57 +100,60 @@ def read(path: Path, *, now: datetime, tolerance: timedelta) -> Log:
     table = table.astype(dict.fromkeys(NUMBERS, "float64")).sort_values("time", kind="stable")
     repeated = table["request"].duplicated()
     if repeated.any():
-        bad[TWICE] = int(repeated.sum())
+        bad[DUPLICATE] = int(repeated.sum())
     return Log(table[~repeated].reset_index(drop=True), dict(bad))
 
 
 def files(path: Path) -> list[Path]:
-    """The files that a log consists of.
+    """The files of a log.
 
     Raises:
-        FileNotFoundError: there are none.
+        FileNotFoundError: There are none.
     """
     found = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
     if not found or not found[0].exists():
-        raise FileNotFoundError(f"There is no prediction log at {path}. Is the service told to keep one?")
+        raise FileNotFoundError(f"There is no prediction log at {path}. Set MEAA_PREDICTION_LOG for the service.")
     return found
 
 
 def parse_since(text: str, now: datetime) -> datetime:
-    """A start, given as an age (`90m`, `12h`, `7d`, `2w`) or as a date or time in ISO 8601, UTC where it has no zone.
+    """A start from an age (`90m`, `12h`, `7d`, `2w`) or an ISO 8601 date or time, which is UTC without a time zone.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: The text is neither.
     """
-    if age := _DURATION.fullmatch(text):
+    if age := _AGE.fullmatch(text):
         return now - timedelta(**{_UNITS[age[2]]: float(age[1])})
-    start = datetime.fromisoformat(text)
+    try:
+        start = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is neither an age such as 12h or 7d nor a date") from None
     return start if start.tzinfo else start.replace(tzinfo=now.tzinfo)
 
 
 def _lines(file: Path) -> Iterator[bytes]:
-    """The lines of a file that are not empty."""
+    """The non-empty lines of a file."""
     with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as stream:
         yield from (line for line in stream if line.strip())
 
 
 def _parse(line: bytes) -> tuple[dict[str, Any] | None, str | None]:
-    """A line as a record whose time is a `datetime`, or what is wrong with it."""
+    """A line as a record with its time as a `datetime`, or None and the reason why the line is bad."""
     try:
         record = json.loads(line)
     except ValueError:
-        return None, HALF_A_LINE
+        return None, INVALID_JSON
     if not isinstance(record, dict) or not record.keys() >= _REQUIRED:
-        return None, OTHER_SCHEMA
+        return None, WRONG_SCHEMA
     try:
         record["time"] = datetime.fromisoformat(record["time"])
     except (TypeError, ValueError):
-        return None, OTHER_SCHEMA
-    return (record, None) if _plausible(record) else (None, OTHER_SCHEMA)
+        return None, WRONG_SCHEMA
+    return (record, None) if _valid(record) else (None, WRONG_SCHEMA)
 
 
-def _plausible(record: dict[str, Any]) -> bool:
-    """Whether a record's values are of the kinds that the service writes."""
+def _valid(record: dict[str, Any]) -> bool:
+    """Whether a record's values have the types that the service writes."""
     answered = record["outcome"] == "answered"
     return (
         (answered or record["outcome"] == "no_face")
@@ -163,5 +166,5 @@ def _plausible(record: dict[str, Any]) -> bool:
 
 
 def _number(value: object) -> bool:
-    """Whether a value is a number, or absent."""
+    """Whether a value is a number or missing."""
     return value is None or (isinstance(value, int | float) and not isinstance(value, bool))

@@ -17,19 +17,19 @@ SECRET_VARIABLE: Final = "MEAA_WEBHOOK_SECRET"
 
 
 class _Section(BaseModel):
-    """A part of the section: unknown keys are errors, since they are mostly misspelled known ones."""
+    """A part of the section. An unknown key is an error, because it is most likely a misspelt one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class WebhookParams(_Section):
-    """How an alarm is sent; see `monitoring.alarm`.
+    """How an alarm is sent (`monitoring.alarm`).
 
     Attributes:
-        url: where to; empty sends nothing. The environment's `MEAA_WEBHOOK` wins.
-        attempts: at most, the first one included.
-        backoff_seconds: before the second attempt; doubled before each one after.
-        timeout_seconds: of one attempt.
+        url: Address of the receiver; empty sends nothing. The environment's `MEAA_WEBHOOK` wins.
+        attempts: Maximum number of attempts, including the first.
+        backoff_seconds: Delay before the second attempt; it doubles before each further one.
+        timeout_seconds: Timeout of one attempt.
     """
 
     url: str
@@ -42,20 +42,20 @@ class MonitoringParams(_Section):
     """How live predictions are compared with the reference.
 
     Attributes:
-        log: the prediction log, a file or a directory of files. The environment's `MEAA_PREDICTION_LOG` wins.
-        output: directory of reports, labels and the Evidently workspace.
-        min_rows: fewer than these cannot tell.
-        false_alarm_rate: of a quiet window, over all columns together; each column's test has its share of it.
-        large_window: from this many rows on, distances decide instead of tests, which would find any trifle.
-        numerical_distance: smallest Wasserstein distance, in standard deviations of the reference, that is drift.
-        categorical_distance: smallest Jensen-Shannon distance that is drift.
-        numerical_shift: smallest Cliff's delta of a number that matters, in [0, 1].
-        categorical_shift: smallest total variation distance of categories that matters.
-        no_face_margin: the share of frames without a face must exceed the reference's by this, and not by chance.
-        trend_hours: width of the windows of the trend dashboards.
-        clock_tolerance_seconds: how far a line's time may lie before that of the line above it, or after now.
-        calibration_bins: of confidence, in the calibration proxy and in calibration from labels.
-        webhook: see `WebhookParams`.
+        log: Prediction log, a file or a directory of files. The environment's `MEAA_PREDICTION_LOG` wins.
+        output: Directory of the reports, the labels and the Evidently workspace.
+        min_rows: Fewest rows that allow a verdict.
+        false_alarm_rate: Probability of a false alarm in a window without drift. The tests of all columns share it.
+        large_window: Number of rows from which distances decide; tests would report trifles as drift.
+        numerical_distance: Smallest Wasserstein distance that is drift, in standard deviations of the reference.
+        categorical_distance: Smallest Jensen-Shannon distance that is drift.
+        numerical_shift: Smallest Cliff's delta that matters, in [0, 1].
+        categorical_shift: Smallest total variation distance that matters, in [0, 1].
+        no_face_margin: Smallest increase of the share of frames without a face that matters.
+        trend_hours: Width of a window on the trend dashboards.
+        clock_tolerance_seconds: Allowed distance of a line's time before that of the line above it or after now.
+        calibration_bins: Number of confidence bins for expected accuracy and calibration error.
+        webhook: How an alarm is sent.
     """
 
     log: Path
@@ -75,7 +75,7 @@ class MonitoringParams(_Section):
 
 
 def read_monitoring(path: Path = PARAMS) -> MonitoringParams:
-    """The section, with what the environment overrides."""
+    """The section with the overrides of the environment."""
     params = MonitoringParams.model_validate(Params.read(path).monitoring)
     webhook = params.webhook.model_copy(update={"url": os.environ.get(WEBHOOK_VARIABLE) or params.webhook.url})
     log = Path(os.environ.get(LOG_VARIABLE) or params.log)

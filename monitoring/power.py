@@ -1,8 +1,8 @@
-"""`python -m monitoring.power`: what drift is noticed, how soon, and how often there is a false alarm.
+"""`python -m monitoring.power`: which drift is detected, from how many rows on, and how often there is a false alarm.
 
-Test photos, which neither model nor reference have seen, go through the released bundle as they are and changed
-(`monitoring.conditions`). Windows drawn from them, with replacement, are judged as `make drift` judges the log. Writes
-`reports/monitoring/power.json` and `power.md`. The rows of each condition are kept until bundle or code change.
+The test photos, which neither the model nor the reference has seen, go through the released bundle unchanged and with
+every simulated drift. Windows drawn from their rows with replacement are compared with the reference as `make drift`
+does. Writes `reports/monitoring/power.json` and `power.md`. The rows are cached until bundle or code change.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,12 +23,13 @@ from typing import Final
 
 import numpy as np
 import pandas as pd
+import typer
 
 from monitoring import causes, comparison
-from monitoring.conditions import CONDITIONS
-from monitoring.make_reference import LabelledPhotos, observe_photos, write
+from monitoring.labelled_predictions import observe_photos
 from monitoring.params import MonitoringParams, read_monitoring
-from monitoring.reference import Reference
+from monitoring.reference import Reference, write
+from monitoring.simulated_drift import DRIFTS
 from pipelines import paths
 from pipelines.markdown import table as markdown_table
 from service.estimator import MoodEstimator
@@ -40,37 +40,30 @@ WINDOWS: Final = 40
 ROWS: Final = 500
 SMALL_WINDOWS: Final = (20, 30, 40, 50, 75, 100, 150, 200)
 LARGE_REPORT: Final = 100_000
-
-CAUSES: Final[Mapping[str, str]] = {
-    "gamma_2.2": "darker",
-    "blur_sigma_2": "blurred",
-    "half_resolution": "lower_resolution",
-    "half_resolution_enlarged": "blurred",
-    "faces_half_the_size": "smaller_faces",
-    "colour_cast_cool": "colour_cast",
-    "colour_cast_warm": "colour_cast",
-}
-"""What the first screen has to name, by condition."""
 MOOD_SHIFTS: Final = (("positive", "negative"), ("neutral", "negative"), ("neutral", "positive"))
 MOOD_POINTS: Final = 0.2
 
-_CODE: Final = ("detector", "estimator", "faces", "images", "observation")
+_CODE: Final = (
+    *(Path("service") / f"{name}.py" for name in ("detector", "estimator", "faces", "images", "observation")),
+    Path("monitoring/simulated_drift.py"),
+    Path("pipelines/training/corruptions.py"),
+)
 
 
 @dataclass(frozen=True)
-class Alarms:
-    """How windows of one kind were judged.
+class Detection:
+    """Verdicts on windows with the same drift.
 
     Attributes:
-        condition: what was done to their frames.
-        rows: in each window.
-        windows: how many there were.
-        alarms: how many of them were called drifted.
-        named: how many of them with the right cause in the headline.
-        causes: headlines' causes, with their numbers.
+        drift: Name of the drift.
+        rows: Number of rows in a window.
+        windows: Number of windows.
+        alarms: Number of windows called drifted.
+        named: Number of windows with the right cause in the headline.
+        causes: Number of windows by the cause in their headline.
     """
 
-    condition: str
+    drift: str
     rows: int
     windows: int
     alarms: int
@@ -79,59 +72,68 @@ class Alarms:
 
 
 def cached_rows(directory: Path) -> dict[str, pd.DataFrame]:
-    """The test photos' rows under every condition; made where the cache lacks them."""
+    """Rows of the test photos by simulated drift; computed if the directory lacks them."""
     estimator: MoodEstimator | None = None
-    photos: LabelledPhotos | None = None
     rows = {}
-    for name, change in CONDITIONS.items():
+    for name, (change, _) in DRIFTS.items():
         path = directory / f"{name}.parquet"
         if not path.exists():
-            estimator, photos = estimator or MoodEstimator.load(paths.BUNDLE), photos or LabelledPhotos.of("test")
-            write(observe_photos(estimator, photos, change), path)
+            estimator = estimator or MoodEstimator.load(paths.BUNDLE)
+            write(observe_photos(estimator, "test", change), path)
         rows[name] = pd.read_parquet(path)
     return rows
 
 
 def fingerprint() -> str:
-    """Of the bundle's nets and of the code that makes a row of them."""
+    """Digest of the bundle's networks and of the code that turns frames into rows."""
     digest = hashlib.sha256()
     nets = sorted([*(paths.BUNDLE / "detector").glob("*.onnx"), *(paths.BUNDLE / "classifier").glob("m*.[oj]*")])
-    for path in [*nets, *(Path("service") / f"{name}.py" for name in _CODE), Path("monitoring/conditions.py")]:
+    for path in [*nets, *_CODE]:
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
 
-def judge(
+def detect(
     name: str,
     rows: pd.DataFrame,
     reference: pd.DataFrame,
     params: MonitoringParams,
-    expected: str | None,
+    cause: str | None,
     *,
     size: int = ROWS,
     weights: pd.Series | None = None,
-) -> Alarms:
-    """Draw windows and count alarms; `expected` names the right cause, None where there should be no alarm."""
+) -> Detection:
+    """Compare windows drawn from rows with the reference.
+
+    Args:
+        name: Name of the drift.
+        rows: Rows to draw from, with replacement.
+        reference: Reference rows.
+        params: Thresholds and rates.
+        cause: Name of the right cause; None if there is no drift.
+        size: Number of rows in a window.
+        weights: Weights of the rows; None draws uniformly.
+    """
     named: list[str] = []
     for seed in range(WINDOWS):
         window = rows.sample(size, replace=True, weights=weights, random_state=seed)
         found = causes.name_causes(comparison.compare(reference, window, params, complete=False))
         named += [found[0].name] if found else []
-    counts = {cause: named.count(cause) for cause in sorted(set(named))}
-    return Alarms(name, size, WINDOWS, len(named), counts.get(expected or "", 0), counts)
+    counts = {found: named.count(found) for found in sorted(set(named))}
+    return Detection(name, size, WINDOWS, len(named), counts.get(cause or "", 0), counts)
 
 
-def mood_weights(rows: pd.DataFrame, fewer: str, more: str, points: float) -> pd.Series:
-    """Weights that shift a share of `points` from one true mood to another."""
+def mood_weights(rows: pd.DataFrame, less: str, more: str, points: float) -> pd.Series:
+    """Weights that move a share of `points` from one true mood to another."""
     before = rows["label"].value_counts(normalize=True)
     after = before.copy()
-    after[fewer] -= points
+    after[less] -= points
     after[more] += points
     return rows["label"].map(after / before)
 
 
 def write_log(rows: pd.DataFrame, path: Path, count: int, days: float) -> None:
-    """A prediction log of rows drawn with replacement, evenly over the days up to now."""
+    """Write a prediction log of rows drawn with replacement, spread evenly over the last days."""
     start = datetime.now(UTC) - timedelta(days=days)
     drawn = rows.sample(count, replace=True, random_state=0).drop(columns=["source", "label"])
     with path.open("w") as stream:
@@ -145,7 +147,7 @@ def write_log(rows: pd.DataFrame, path: Path, count: int, days: float) -> None:
 
 
 def measure_report(rows: pd.DataFrame, count: int) -> dict[str, float]:
-    """Seconds and peak memory of `python -m monitoring.drift` on a log of so many rows, in a process of its own."""
+    """Time and peak memory of `python -m monitoring.drift` in its own process on a log of `count` rows."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "predictions.jsonl"
         write_log(rows, path, count, days=7)
@@ -163,78 +165,64 @@ def measure_report(rows: pd.DataFrame, count: int) -> dict[str, float]:
         }
 
 
-def render(alarms: list[Alarms], small: list[Alarms], large: dict[str, float]) -> str:
-    """The report for people."""
+def render(detections: list[Detection], small: list[Detection], large: dict[str, float]) -> str:
+    """The report as Markdown."""
     first = markdown_table(
-        ["frames", "rows", "windows", "alarms", "right cause named", "causes"],
+        ["drift", "rows", "windows", "alarms", "right cause", "causes"],
         [
             [
-                entry.condition.replace("_", " "),
+                entry.drift.replace("_", " "),
                 str(entry.rows),
                 str(entry.windows),
                 str(entry.alarms),
-                "" if entry.condition.startswith("plain") else str(entry.named),
+                "" if entry.drift == "none" else str(entry.named),
                 ", ".join(f"{cause} {count}" for cause, count in entry.causes.items()),
             ]
-            for entry in alarms
+            for entry in detections
         ],
     )
     second = markdown_table(
-        ["rows of a dark room (gamma 2.2)", "alarms of 40", "false alarms of 40 (plain)"],
+        ["rows", f"alarms of {WINDOWS} in a dark room (gamma 2.2)", f"false alarms of {WINDOWS}"],
         [
-            [str(dark.rows), str(dark.alarms), str(plain.alarms)]
-            for dark, plain in zip(small[::2], small[1::2], strict=True)
+            [str(dark.rows), str(dark.alarms), str(none.alarms)]
+            for dark, none in zip(small[::2], small[1::2], strict=True)
         ],
     )
     return (
-        "# What drift is noticed\n\nWindows drawn with replacement from the test photos, against the reference of the "
-        "released champion.\n\n"
-        f"{first}\n\n{second}\n\nA report on {large['rows']:,} rows: {large['seconds']} s ({large['cpu_seconds']} s of "
-        f"processor time), {large['peak_megabytes']:,} MB at most.\n"
+        "# Detected drift\n\nEach window is drawn with replacement from the test photos and compared with the released "
+        f"champion's reference.\n\n{first}\n\nA dark room is detected from few rows on:\n\n{second}\n\nA report on "
+        f"{large['rows']:,} rows takes {large['seconds']} s ({large['cpu_seconds']} s of processor time) and at most "
+        f"{large['peak_megabytes']:,} MB.\n"
     )
 
 
 def main() -> None:
-    """Measure all of it and write the reports."""
+    """Measure which drift is detected, and write the reports."""
     params = read_monitoring()
-    reference = Reference.load(rebased=Path("none")).rows
+    reference = Reference.load(rebased=None).rows
     rows = cached_rows(params.output / "power" / fingerprint())
-    plain = rows["plain"]
-    alarms = [judge("plain", plain, reference, params, None)]
-    alarms += [judge(name, rows[name], reference, params, cause) for name, cause in CAUSES.items()]
-    alarms += [
-        judge(
-            f"20 points of {fewer} become {more}",
-            plain,
-            reference,
-            params,
-            "mood_mix",
-            weights=mood_weights(plain, fewer, more, MOOD_POINTS),
-        )
-        for fewer, more in MOOD_SHIFTS
-    ]
-    large = params.large_window
-    alarms += [
-        judge(name, rows[name], reference, params, CAUSES.get(name), size=large)
-        for name in ("plain", "gamma_2.2", "blur_sigma_2")
-    ]
-    small = [
-        judge(name, rows[name], reference, params, CAUSES.get(name), size=size)
-        for size in SMALL_WINDOWS
-        for name in ("gamma_2.2", "plain")
-    ]
-    report = measure_report(plain, LARGE_REPORT)
+
+    def simulated(name: str, size: int = ROWS) -> Detection:
+        return detect(name, rows[name], reference, params, DRIFTS[name][1], size=size)
+
+    detections = [simulated(name) for name in DRIFTS]
+    for less, more in MOOD_SHIFTS:
+        name, weights = f"{less} to {more} by 20 points", mood_weights(rows["none"], less, more, MOOD_POINTS)
+        detections.append(detect(name, rows["none"], reference, params, "mood_mix", weights=weights))
+    detections += [simulated(name, params.large_window) for name in ("none", "gamma_2.2", "blur_sigma_2")]
+    small = [simulated(name, size) for size in SMALL_WINDOWS for name in ("gamma_2.2", "none")]
+    large = measure_report(rows["none"], LARGE_REPORT)
     REPORT.mkdir(parents=True, exist_ok=True)
-    figures = {
-        "windows": [asdict(entry) for entry in alarms],
+    results = {
+        "windows": [asdict(entry) for entry in detections],
         "small_windows": [asdict(entry) for entry in small],
         "smallest_window_with_9_of_10": next((s.rows for s in small[::2] if s.alarms >= 0.9 * s.windows), None),
-        "report": report,
+        "report": large,
     }
-    (REPORT / "power.json").write_text(json.dumps(figures, indent=2) + "\n")
-    (REPORT / "power.md").write_text(render(alarms, small, report))
+    (REPORT / "power.json").write_text(json.dumps(results, indent=2) + "\n")
+    (REPORT / "power.md").write_text(render(detections, small, large))
     print((REPORT / "power.md").read_text())
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

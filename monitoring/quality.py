@@ -1,28 +1,29 @@
-"""What live predictions are probably worth without labels, and what they are worth with those that came late."""
+"""Quality of live predictions: estimated from their confidence, and measured with labels that arrive late."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 
 from pipelines.evaluation import metrics
-from pipelines.evaluation.metrics import Predictions
+from pipelines.evaluation.predictions import Predictions
 from service.moods import MOODS
 from service.observation import PROBABILITIES
 
-_COLUMNS = ("request", "mood")
+LABELS_FILE: Final = "labels.csv"
+_COLUMNS: Final = ("request", "mood")
 
 
 def expected_accuracy(labelled: pd.DataFrame, confidences: pd.Series, bins: int) -> float:
-    """How often answers of these confidences are right, if the model is as well calibrated as on labelled pictures.
+    """Accuracy to expect from confidences, if the model is calibrated as on the labelled images.
 
     Args:
-        labelled: rows with `confidence`, `mood` and `label`.
-        confidences: of the answers to be judged.
-        bins: of equal numbers of labelled rows.
+        labelled: Labelled predictions with `confidence`, `mood` and `label`.
+        confidences: Confidences of the predictions in question.
+        bins: Number of confidence bins with equal numbers of labelled predictions.
     """
     edges = np.unique(np.quantile(labelled["confidence"], np.linspace(0, 1, bins + 1)[1:-1]))
     right = (labelled["mood"] == labelled["label"]).groupby(np.digitize(labelled["confidence"], edges)).mean()
@@ -31,24 +32,24 @@ def expected_accuracy(labelled: pd.DataFrame, confidences: pd.Series, bins: int)
 
 
 def proxies(labelled: pd.DataFrame, reference: pd.DataFrame, current: pd.DataFrame, bins: int) -> dict[str, float]:
-    """Confidence, entropy and expected accuracy of live answers and of the reference's.
+    """Mean confidence, mean entropy and expected accuracy of the reference's and of the live predictions.
 
-    Labels of the reference's own kind of picture are asked first: those of photos for photos.
+    Keys are `reference_confidence`, `live_confidence` and so on.
     """
-    figures = {}
+    values = {}
     for name, rows in (("reference", reference), ("live", current)):
         answered = rows[rows["outcome"] == "answered"]
-        figures[f"{name}_confidence"] = float(answered["confidence"].mean())
-        figures[f"{name}_entropy"] = float(answered["entropy"].mean())
-        figures[f"{name}_expected_accuracy"] = expected_accuracy(labelled, answered["confidence"], bins)
-    return figures
+        values[f"{name}_confidence"] = float(answered["confidence"].mean())
+        values[f"{name}_entropy"] = float(answered["entropy"].mean())
+        values[f"{name}_expected_accuracy"] = expected_accuracy(labelled, answered["confidence"], bins)
+    return values
 
 
 def read_labels(path: Path) -> pd.DataFrame:
-    """Labels by request, from a CSV file with the columns `request` and `mood`.
+    """Labels from a CSV file with the columns `request` and `mood`.
 
     Raises:
-        ValueError: a column is missing, a mood is none of the vocabulary, or a request has two labels that differ.
+        ValueError: A column is missing, a mood is unknown, or a request has two different moods.
     """
     labels = pd.read_csv(path, dtype=str)
     if missing := set(_COLUMNS) - set(labels.columns):
@@ -57,23 +58,25 @@ def read_labels(path: Path) -> pd.DataFrame:
     unknown = labels.index[~labels["mood"].isin(MOODS)]
     if len(unknown):
         row = unknown[0]
-        raise ValueError(f"{path}, line {row + 2}: {labels['mood'][row]!r} is no mood; moods are {', '.join(MOODS)}")
+        raise ValueError(
+            f"{path}, line {row + 2}: {labels['mood'][row]!r} is no mood; the moods are {', '.join(MOODS)}"
+        )
     twice = labels["request"][labels["request"].duplicated()]
     if len(twice):
-        raise ValueError(f"{path} gives the request {twice.iloc[0]} two different moods")
+        raise ValueError(f"{path} has two different moods for the request {twice.iloc[0]}")
     return labels.reset_index(drop=True)
 
 
 def from_labels(rows: pd.DataFrame, labels: pd.DataFrame, bins: int) -> dict[str, Any] | None:
-    """Figures of the answers that have a label by now: those of `pipelines.evaluation.metrics`, and each mood's recall.
+    """Metrics of the labelled predictions: those of `pipelines.evaluation.metrics`, and recall and count by mood.
 
     Args:
-        rows: of the log.
-        labels: see `read_labels`.
-        bins: of the expected calibration error.
+        rows: Rows of the log.
+        labels: Labels by request, see `read_labels`.
+        bins: Number of bins of the expected calibration error.
 
     Returns:
-        None where no answer has a label.
+        The metrics; None if no prediction has a label.
     """
     answered = rows[rows["outcome"] == "answered"]
     joined = answered.merge(labels.rename(columns={"mood": "label"}), on="request")

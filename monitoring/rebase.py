@@ -1,35 +1,36 @@
-"""`python -m monitoring.rebase --since 7d --reason "..."`: an accepted live window becomes the champion's reference.
+"""`python -m monitoring.rebase --since 7d --reason "..."`: a live window becomes the champion's reference.
 
-For when the live predictions differ from the reference and that is fine: a new camera, another clinic. The window's
-rows, without times and request ids, go into the bundle beside the reference that they replace; the registry's version
-is told. `--undo` goes back to the reference that the champion came with.
+For live predictions that differ from the reference for a good reason: a new camera, another clinic. The window's rows,
+without times and request ids, go into the bundle; the registered version in MLflow gets tags. `--undo` returns to the
+reference that came with the champion.
 """
 
 from __future__ import annotations
 
-import argparse
 import shutil
-import sys
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Annotated
 
-from monitoring import champion_record
-from monitoring.drift import add_window_arguments, read_window
+import typer
+
+from monitoring import tracking
 from monitoring.log import Log
-from monitoring.make_reference import ABSENT, REFERENCE_FILE, write
-from monitoring.params import MonitoringParams, read_monitoring
-from monitoring.reference import REBASED, RECORD_FILE, RebaseRecord, Reference
+from monitoring.params import read_monitoring
+from monitoring.reference import ABSENT, REBASED, RECORD_FILE, REFERENCE_FILE, RebaseRecord, Reference, write
+from monitoring.window import LogPath, ModelVersion, Newest, Since, read_window
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 def rebase(window: Log, model_version: str, reason: str, directory: Path) -> RebaseRecord:
-    """Write a window's rows and the record of why.
+    """Write a window's rows and a record of the reason.
 
     Args:
-        window: accepted rows of one model version, at least one.
-        model_version: theirs.
-        reason: in the maintainer's words.
-        directory: that the reference is read from instead of the bundle's own.
+        window: Accepted rows of one model version, at least one.
+        model_version: Their model version.
+        reason: The maintainer's reason.
+        directory: Directory of the rebased reference.
     """
     rows = window.rows
     record = RebaseRecord(
@@ -45,42 +46,42 @@ def rebase(window: Log, model_version: str, reason: str, directory: Path) -> Reb
     return record
 
 
-def main(argv: Sequence[str] | None = None, params: MonitoringParams | None = None, directory: Path = REBASED) -> int:
-    """Rebase, or undo it; 0, or 2 where the window has too few rows."""
-    parser = argparse.ArgumentParser(description="Make an accepted live window the reference.")
-    add_window_arguments(parser)
-    parser.add_argument("--reason", help="why the window is accepted; required")
-    parser.add_argument("--undo", action="store_true", help="go back to the reference that came with the champion")
-    arguments, params = parser.parse_args(argv), params or read_monitoring()
-    if arguments.undo:
-        shutil.rmtree(directory, ignore_errors=True)
-        version = Reference.load(rebased=directory).model_version
-        champion_record.log(version, "rebase undone", {}, {"reference": "photos", "reference_reason": "undone"})
-        print("The reference is the one that came with the champion.")
-        return 0
-    if not arguments.reason:
-        parser.error("say why the window is accepted: --reason")
+@app.command()
+def main(
+    since: Since = None,
+    newest: Newest = None,
+    model_version: ModelVersion = None,
+    log: LogPath = None,
+    reason: Annotated[str | None, typer.Option(help="Why the window is accepted; required without --undo.")] = None,
+    undo: Annotated[bool, typer.Option("--undo", help="Return to the reference that came with the champion.")] = False,
+) -> None:
+    """Make an accepted live window the reference. Exit codes: 0 done, 2 no log or too few rows."""
+    if undo:
+        shutil.rmtree(REBASED, ignore_errors=True)
+        version = Reference.load().model_version
+        tracking.log(version, "rebase undone", {}, {"reference": "photos", "reference_reason": "undone"})
+        typer.echo("The reference is the one that came with the champion.")
+        return
+    if not reason:
+        raise typer.BadParameter("say why the window is accepted", param_hint="--reason")
+    params = read_monitoring()
     try:
-        reference = Reference.load(rebased=directory)
-        _, window = read_window(arguments, reference, params)
+        reference = Reference.load()
+        _, window = read_window(reference, params, since=since, newest=newest, model_version=model_version, path=log)
+        if len(window.rows) < params.min_rows:
+            raise ValueError(f"The window has {len(window.rows)} rows; {params.min_rows} are needed.")
     except (FileNotFoundError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    if len(window.rows) < params.min_rows:
-        print(f"The window has {len(window.rows)} rows; {params.min_rows} are needed.", file=sys.stderr)
-        return 2
-    record = rebase(window, reference.model_version, arguments.reason, directory)
+        typer.echo(error, err=True)
+        raise typer.Exit(2) from None
+    record = rebase(window, reference.model_version, reason, REBASED)
     tags = {
         "reference": f"live, {record.first.isoformat()} to {record.last.isoformat()}",
         "reference_rows": str(record.rows),
         "reference_reason": record.reason,
     }
-    artifacts = (directory / REFERENCE_FILE, directory / RECORD_FILE)
-    if champion_record.log(record.model_version, "rebase", {}, tags, artifacts) is None:
-        print(f"the MLflow registry knows no version {record.model_version}: nothing was recorded", file=sys.stderr)
-    print(f"The reference of version {record.model_version} is now {record.rows:,} live predictions, in {directory}.")
-    return 0
+    tracking.log(record.model_version, "rebase", {}, tags, (REBASED / REFERENCE_FILE, REBASED / RECORD_FILE))
+    typer.echo(f"The reference of version {record.model_version} is now {record.rows:,} live predictions in {REBASED}.")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    app()

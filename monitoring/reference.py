@@ -1,10 +1,8 @@
-"""What live predictions are compared with: the rows that travel with the bundle, or a live window that replaced them.
+"""The reference that live predictions are compared with: its file format, its writer and its loader.
 
-A champion is compared with its own reference only. Which rows stand for which columns:
-
-- The photos of `monitoring.make_reference` stand for every column, until a maintainer rebases the reference on a live
-  window (`monitoring.rebase`): they are of one size and colour, and no camera's frames.
-- FER2013's faces, whichever the reference, say how often the champion is right at which confidence.
+A champion is compared only with its own reference. Labelled photos (`monitoring.make_reference`) are the reference of
+every column until a maintainer replaces them by a live window (`monitoring.rebase`). All labelled rows, photos and
+FER2013 faces, give the accuracy by confidence, even after a rebase.
 """
 
 from __future__ import annotations
@@ -16,23 +14,28 @@ from typing import Final
 import pandas as pd
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
-from monitoring.make_reference import DIRECTORY, REFERENCE_FILE
 from pipelines import paths
 
+DIRECTORY: Final = paths.BUNDLE / "reference"
 REBASED: Final = paths.BUNDLE / "rebased"
+REFERENCE_FILE: Final = "reference.parquet"
 RECORD_FILE: Final = "rebase.json"
+
+ABSENT: Final = ("time", "request", "latency_ms")
+"""Columns of the log that the reference lacks."""
+_TEXTS: Final = ("model_version", "outcome", "mood", "source", "label")
 
 
 class RebaseRecord(BaseModel):
-    """Why the reference is a live window, and which.
+    """Which live window is the reference, and why.
 
     Attributes:
-        model_version: of the champion that it belongs to; another champion starts from its own reference again.
-        first: time of the window's first row.
-        last: time of its last.
-        rows: how many it has.
-        reason: what the maintainer said.
-        accepted: when that was.
+        model_version: Version of the champion; another champion starts from its own reference again.
+        first: Time of the window's first row.
+        last: Time of the window's last row.
+        rows: Number of rows.
+        reason: The maintainer's reason.
+        accepted: Time of the rebase.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -50,10 +53,10 @@ class Reference:
     """The reference of a champion.
 
     Attributes:
-        model_version: of the champion.
-        rows: what live rows are compared with, the columns of the log but some.
-        labelled: rows with true moods (`label`), those of photos and of FER2013's faces.
-        rebased: where the rows come from, if not from photos.
+        model_version: Version of the champion.
+        rows: Rows that live rows are compared with; the columns of the log without `ABSENT`.
+        labelled: Predictions on photos and FER2013 faces with the true mood (`label`).
+        rebased: Record of the live window that `rows` holds; None for photos.
     """
 
     model_version: str
@@ -63,18 +66,22 @@ class Reference:
 
     @property
     def description(self) -> str:
-        """What it is made of, for people."""
+        """A phrase for reports."""
         if self.rebased is None:
             return f"{len(self.rows):,} labelled photos"
         first, last = (f"{time:%Y-%m-%d %H:%M}" for time in (self.rebased.first, self.rebased.last))
         return f"{len(self.rows):,} live predictions from {first} to {last} UTC ({self.rebased.reason})"
 
     @classmethod
-    def load(cls, directory: Path = DIRECTORY, rebased: Path = REBASED) -> Reference:
+    def load(cls, directory: Path = DIRECTORY, rebased: Path | None = REBASED) -> Reference:
         """The released champion's reference.
 
+        Args:
+            directory: Directory of the reference that came with the champion.
+            rebased: Directory of a live window; it wins if it belongs to the same champion. None ignores it.
+
         Raises:
-            FileNotFoundError: the stage `reference` has not run.
+            FileNotFoundError: The stage `reference` has not run.
         """
         path = directory / REFERENCE_FILE
         if not path.exists():
@@ -82,15 +89,15 @@ class Reference:
         table = pd.read_parquet(path)
         version = str(table["model_version"].iloc[0])
         labelled = table[table["label"].notna() & table["mood"].notna()].reset_index(drop=True)
-        record = cls._record(rebased, version)
-        if record is not None:
-            return cls(version, pd.read_parquet(rebased / REFERENCE_FILE), labelled, record)
-        photos = table[table["source"] == "photos"].reset_index(drop=True)
-        return cls(version, photos, labelled, None)
+        if rebased is not None and (rebased / RECORD_FILE).exists():
+            record = RebaseRecord.model_validate_json((rebased / RECORD_FILE).read_bytes())
+            if record.model_version == version:
+                return cls(version, pd.read_parquet(rebased / REFERENCE_FILE), labelled, record)
+        return cls(version, table[table["source"] == "photos"].reset_index(drop=True), labelled, None)
 
-    @staticmethod
-    def _record(directory: Path, version: str) -> RebaseRecord | None:
-        """The record of a rebase, if there was one for this version."""
-        path = directory / RECORD_FILE
-        record = RebaseRecord.model_validate_json(path.read_bytes()) if path.exists() else None
-        return record if record is not None and record.model_version == version else None
+
+def write(rows: pd.DataFrame, path: Path) -> None:
+    """Write rows as Parquet; numbers as float32, since the log rounds them to five decimal places."""
+    numbers = {name: "float32" for name in rows if name not in _TEXTS}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows.astype(numbers).to_parquet(path, index=False, compression="zstd")

@@ -1,4 +1,4 @@
-"""Windows over time in an Evidently workspace, for the dashboards of `make monitor-ui`."""
+"""Trends: windows over time in an Evidently workspace, shown as dashboards by `make monitor-ui`."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ _ROWS: Final = "rows"
 
 
 def windows(rows: pd.DataFrame, hours: float) -> list[tuple[pd.Timestamp, pd.DataFrame]]:
-    """Rows by windows of equal width, counted from midnight UTC; each with its start, oldest first, none empty."""
+    """Non-empty windows of equal width, counted from midnight UTC: start and rows, oldest first."""
     starts = rows["time"].dt.floor(pd.Timedelta(hours=hours))
     return [(start, window.reset_index(drop=True)) for start, window in rows.groupby(starts)]
 
 
 def update(rows: pd.DataFrame, reference: Reference, params: MonitoringParams) -> int:
-    """Add to the workspace the windows that it lacks, or has with fewer rows, and that have enough rows.
+    """Add the windows that are missing from the workspace or have gained rows, if they have enough rows.
 
     Args:
-        rows: of the reference's model version.
-        reference: that they are compared with.
-        params: of the section `monitoring`.
+        rows: Rows of the reference's model version.
+        reference: Reference of the comparison.
+        params: Width of a window, fewest rows, and thresholds.
 
     Returns:
-        How many windows were added.
+        Number of windows added.
     """
     workspace = Workspace.create(str(params.output / "workspace"))
     project = _project(workspace)
@@ -70,7 +70,7 @@ def update(rows: pd.DataFrame, reference: Reference, params: MonitoringParams) -
 
 
 def _metrics(window: pd.DataFrame, reference: Reference, params: MonitoringParams) -> list[Any]:
-    """What the dashboards plot. Each column's own test would make a window four megabytes; the report has those."""
+    """Metrics of the dashboards. Each column's own test would take four megabytes per window; the report has them."""
     tests = comparison.choose_tests(reference.rows, window, params)
     columns = {test.column for test in tests}
     return [
@@ -86,16 +86,16 @@ def _metrics(window: pd.DataFrame, reference: Reference, params: MonitoringParam
 
 
 def _project(workspace: Workspace) -> Project:
-    """The project with its dashboard, made where it is missing."""
+    """The project with its dashboard, created if it is missing."""
     found = workspace.search_project(PROJECT)
     if found:
         return found[0]
-    project = workspace.create_project(PROJECT, "Live predictions against the champion's reference, window by window.")
+    project = workspace.create_project(PROJECT, "Live predictions compared with the champion's reference, by window.")
     dashboard = project.dashboard
 
     def level(column: str, title: str) -> None:
         value = PanelMetric(legend=title, metric="MeanValue", metric_labels={"column": column})
-        dashboard.add_panel(line_plot_panel(title, [value], "Mean of the window.", size="half"))
+        dashboard.add_panel(line_plot_panel(title, [value], "Mean of each window.", size="half"))
 
     def share(column: str, label: str, legend: str) -> PanelMetric:
         labels = {"column": column, "label": label, "value_type": "share"}
@@ -103,12 +103,12 @@ def _project(workspace: Workspace) -> Project:
 
     drifted = PanelMetric(legend="columns", metric="DriftedColumnsCount", metric_labels={"value_type": "count"})
     count = PanelMetric(legend="predictions", metric="RowCount")
-    dashboard.add_panel(counter_panel("Columns drifted in the newest window", [drifted], size="half"))
+    dashboard.add_panel(counter_panel("Drifted columns in the newest window", [drifted], size="half"))
     dashboard.add_panel(counter_panel("Predictions in the newest window", [count], size="half"))
-    dashboard.add_panel(bar_plot_panel("Columns that differ from the reference", [drifted], size="half"))
+    dashboard.add_panel(bar_plot_panel("Drifted columns", [drifted], size="half"))
     dashboard.add_panel(bar_plot_panel("Predictions", [count], size="half"))
     moods = [share("mood", mood, mood) for mood in MOODS]
-    dashboard.add_panel(bar_plot_panel("Mood mix", moods, "Shares of the answers.", size="half", stacked=True))
+    dashboard.add_panel(bar_plot_panel("Mood mix", moods, "Shares of the predictions.", size="half", stacked=True))
     faces = [share("outcome", "answered", "with a face")]
     dashboard.add_panel(line_plot_panel("Frames with a face", faces, "Share of all frames.", size="half"))
     for column in _LEVELS:

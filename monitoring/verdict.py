@@ -1,4 +1,4 @@
-"""The verdict on a window of live predictions: drifted or not, since when, in what, and why probably."""
+"""The verdict on a window of live predictions: whether they have drifted, since when, in which columns, and why."""
 
 from __future__ import annotations
 
@@ -18,30 +18,32 @@ from monitoring.reference import Reference
 State = Literal["quiet", "drifted", "unknown"]
 
 EXIT_CODES: Final[dict[State, int]] = {"quiet": 0, "drifted": 3, "unknown": 2}
-"""What a scheduler acts on."""
+"""Exit codes of `monitoring.drift`, for schedulers."""
+
+_TITLES: Final[dict[State, str]] = {"quiet": "No drift", "drifted": "Drifted", "unknown": "Cannot tell"}
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is said of a window.
+    """The result for a window.
 
     Attributes:
-        state: `unknown` where there are too few rows to tell.
-        model_version: of the champion.
-        reference: what it was compared with, for people.
-        rebased: whether that is a live window.
-        rows: how many predictions were looked at.
-        first: time of the first of them.
-        last: time of the last.
-        since: time from which the drift shows.
-        before_window: whether it shows from the very beginning, and may be older.
-        causes: the likeliest first.
-        columns: what the tests found.
-        proxies: see `monitoring.quality.proxies`.
-        labels: see `monitoring.quality.from_labels`.
-        missing: share of the answered rows that lack a value, by column; only where there are such.
-        versions: rows in the log by model version.
-        bad_lines: lines of the log that were left out, by reason.
+        state: Result; `unknown` if there are too few rows.
+        model_version: Version of the champion.
+        reference: Description of the reference.
+        rebased: Whether the reference is a live window.
+        rows: Number of predictions in the window.
+        first: Time of the first prediction.
+        last: Time of the last prediction.
+        since: Onset of the drift.
+        before_window: Whether the drift fills the window, so that it may have begun earlier.
+        causes: Probable causes, the most probable first.
+        columns: Test results by column.
+        proxies: Confidence and expected accuracy, see `monitoring.quality.proxies`.
+        labels: Metrics of the labelled predictions, see `monitoring.quality.from_labels`.
+        missing: Share of predictions without a value, by column; columns without missing values are left out.
+        versions: Number of rows in the whole log, by model version.
+        bad_lines: Number of skipped lines of the log, by reason.
     """
 
     state: State
@@ -61,6 +63,20 @@ class Verdict:
     versions: dict[str, int]
     bad_lines: dict[str, int]
 
+    @property
+    def headline(self) -> str:
+        """The verdict in one line."""
+        title = _TITLES[self.state]
+        return f"{title}: {self.causes[0].title[0].lower()}{self.causes[0].title[1:]}" if self.causes else title
+
+    @property
+    def onset(self) -> str | None:
+        """The onset as a sentence; None without drift."""
+        if self.since is None:
+            return None
+        time = f"{self.since:%Y-%m-%d %H:%M} UTC"
+        return f"Since {time} or earlier: the drift fills the window." if self.before_window else f"Since about {time}."
+
     def as_json(self) -> dict[str, Any]:
         """The verdict for machines; times in ISO 8601."""
         values = asdict(self)
@@ -76,14 +92,14 @@ def reach(
     labels: pd.DataFrame | None = None,
     versions: dict[str, int] | None = None,
 ) -> Verdict:
-    """Judge a window.
+    """Compare a window with the reference.
 
     Args:
-        log: the rows to be looked at, of the reference's model version.
-        reference: what they are compared with.
-        params: of the section `monitoring`.
-        labels: by request, where some have come; see `monitoring.quality.read_labels`.
-        versions: rows by model version before the log was narrowed down.
+        log: The window: rows of the reference's model version.
+        reference: Reference of the comparison.
+        params: Fewest rows, thresholds and rates.
+        labels: Labels by request, see `monitoring.quality.read_labels`.
+        versions: Number of rows in the whole log, by model version; default: those of the window.
     """
     rows = log.rows
     enough = len(rows) >= params.min_rows
@@ -92,11 +108,11 @@ def reach(
     since, before_window = _since(reference, rows, named, columns)
     late = rows[rows["time"] >= since] if since else rows
     if params.min_rows <= len(late) < len(rows):
-        # What came before the change only blurs what changed.
-        columns_since = comparison.compare(reference.rows, late, params)
-        named = causes.name_causes(columns_since) or named
+        # The rows before the onset only dilute the change.
+        named = causes.name_causes(comparison.compare(reference.rows, late, params)) or named
     answered = rows[rows["outcome"] == "answered"]
     missing = answered[list(comparison.TESTED)].isna().mean()
+    bins = params.calibration_bins
     return Verdict(
         state=("drifted" if named else "quiet") if enough else "unknown",
         model_version=reference.model_version,
@@ -109,10 +125,8 @@ def reach(
         before_window=before_window,
         causes=named,
         columns=columns,
-        proxies={}
-        if answered.empty
-        else quality.proxies(reference.labelled, reference.rows, rows, params.calibration_bins),
-        labels=None if labels is None else quality.from_labels(rows, labels, params.calibration_bins),
+        proxies={} if answered.empty else quality.proxies(reference.labelled, reference.rows, rows, bins),
+        labels=None if labels is None else quality.from_labels(rows, labels, bins),
         missing={str(name): float(share) for name, share in missing[missing > 0].items()},
         versions=versions or log.versions,
         bad_lines=log.bad_lines,
@@ -122,7 +136,7 @@ def reach(
 def _since(
     reference: Reference, rows: pd.DataFrame, named: list[Cause], columns: list[ColumnDrift]
 ) -> tuple[datetime | None, bool]:
-    """When the first cause's column began to drift, and whether that is as early as the window reaches."""
+    """Onset in the first cause's column, and whether it lies at the very start of the window."""
     if not named:
         return None, False
     column = next(found for found in columns if found.column == named[0].column)

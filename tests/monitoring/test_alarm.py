@@ -13,7 +13,7 @@ from monitoring.params import MonitoringParams, WebhookParams
 
 
 class Receiver(ThreadingHTTPServer):
-    """Keeps what it is sent; answers with the statuses it is given, in order, the last one for ever."""
+    """Keeps the requests; answers with the given statuses in order, then with the last one."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -56,7 +56,7 @@ def webhook(params: MonitoringParams, receiver: Receiver) -> WebhookParams:
     return params.webhook.model_copy(update={"url": receiver.url})
 
 
-def test_the_receiver_can_check_who_sent_the_alarm_and_when(webhook: WebhookParams, receiver: Receiver) -> None:
+def test_the_receiver_can_verify_sender_and_time_of_an_alarm(webhook: WebhookParams, receiver: Receiver) -> None:
     alarm.send({"event": "drift"}, webhook, "secret")
     ((headers, body),) = receiver.received
     assert json.loads(body) == {"event": "drift"}
@@ -64,7 +64,7 @@ def test_the_receiver_can_check_who_sent_the_alarm_and_when(webhook: WebhookPara
     assert headers[alarm.SIGNATURE_HEADER] != alarm.sign("other", headers[alarm.TIMESTAMP_HEADER], body)
 
 
-def test_an_alarm_is_sent_again_until_the_receiver_is_back(webhook: WebhookParams, receiver: Receiver) -> None:
+def test_an_alarm_is_retried_until_the_receiver_is_back(webhook: WebhookParams, receiver: Receiver) -> None:
     receiver.statuses = [503, 429, 204]
     alarm.send({"event": "drift"}, webhook, None)
     assert len(receiver.received) == 3

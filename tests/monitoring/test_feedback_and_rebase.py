@@ -1,34 +1,30 @@
 from __future__ import annotations
 
-from datetime import timedelta
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from monitoring import feedback, log, quality, rebase, verdict
-from monitoring.make_reference import REFERENCE_FILE, write
 from monitoring.params import MonitoringParams
-from monitoring.reference import Reference
+from monitoring.reference import REFERENCE_FILE, Reference, write
 from service.moods import MOODS
 from tests.conftest import ROOT
-from tests.monitoring.conftest import NOW, Write, predictions
-
-TOLERANCE = timedelta(seconds=60)
+from tests.support.predictions import NOW, TOLERANCE, Write, predictions
 
 
-def test_labels_are_joined_by_request_and_say_how_good_the_answers_were(tmp_path: Path, write_log: Write) -> None:
+def test_labels_are_joined_by_request_and_give_the_metrics_of_the_predictions(tmp_path: Path, write_log: Write) -> None:
     rows = predictions(100, seed=1)
     labels = tmp_path / "labels.csv"
     lines = [f"{row['request']},{row['mood'] if index % 5 else 'other'}" for index, row in enumerate(rows[:50])]
     labels.write_text("\n".join(["request,mood", *lines, "unknown-request,positive"]) + "\n")
     found = log.read(write_log(*rows), now=NOW, tolerance=TOLERANCE).rows
-    figures = quality.from_labels(found, quality.read_labels(labels), bins=10)
-    assert figures is not None
+    metrics = quality.from_labels(found, quality.read_labels(labels), bins=10)
+    assert metrics is not None
     right = sum(index % 5 > 0 or row["mood"] == "other" for index, row in enumerate(rows[:50]))
-    assert figures["images"] == 50
-    assert figures["accuracy"] == pytest.approx(right / 50)
-    assert set(figures["recall"]) <= set(MOODS)
+    assert metrics["images"] == 50
+    assert metrics["accuracy"] == pytest.approx(right / 50)
+    assert set(metrics["recall"]) <= set(MOODS)
 
 
 @pytest.mark.parametrize(
@@ -39,14 +35,14 @@ def test_labels_are_joined_by_request_and_say_how_good_the_answers_were(tmp_path
         ("request,mood\na,positive\na,negative\n", "two different moods"),
     ],
 )
-def test_a_wrong_file_of_labels_is_refused_with_the_reason(tmp_path: Path, text: str, complaint: str) -> None:
+def test_a_wrong_file_of_labels_is_rejected_with_the_reason(tmp_path: Path, text: str, complaint: str) -> None:
     path = tmp_path / "labels.csv"
     path.write_text(text)
     with pytest.raises(ValueError, match=complaint):
         quality.read_labels(path)
 
 
-def test_a_newer_label_replaces_the_older_one_of_the_same_request(tmp_path: Path) -> None:
+def test_a_newer_label_replaces_the_older_one_of_its_request(tmp_path: Path) -> None:
     path = tmp_path / "live" / "labels.csv"
     feedback.keep(pd.DataFrame({"request": ["a", "b"], "mood": ["positive", "other"]}), path)
     feedback.keep(pd.DataFrame({"request": ["a"], "mood": ["negative"]}), path)
@@ -60,7 +56,7 @@ def bundle(tmp_path: Path, reference: Reference) -> Path:
     return tmp_path / "bundle"
 
 
-def test_after_a_rebase_the_accepted_window_is_what_is_normal(
+def test_after_a_rebase_the_accepted_window_is_no_drift(
     bundle: Path, write_log: Write, params: MonitoringParams
 ) -> None:
     dark = log.read(write_log(*predictions(400, seed=1, brightness=0.25)), now=NOW, tolerance=TOLERANCE)
@@ -86,14 +82,14 @@ def test_a_new_champion_starts_from_its_own_reference_again(bundle: Path, write_
     assert Reference.load(bundle / "reference", bundle / "rebased").rebased is None
 
 
-def test_the_released_reference_is_of_the_released_champion() -> None:
-    reference = Reference.load(ROOT / "bundle" / "reference", ROOT / "none")
+def test_the_released_reference_belongs_to_the_released_champion() -> None:
+    reference = Reference.load(ROOT / "bundle" / "reference", rebased=None)
     metadata = (ROOT / "bundle" / "classifier" / "metadata.json").read_text()
     assert f'"version": "{reference.model_version}"' in metadata
     assert (ROOT / "bundle" / "reference" / REFERENCE_FILE).stat().st_size < 300_000
 
 
-def test_nothing_that_only_monitoring_needs_is_in_the_serving_environment() -> None:
+def test_the_serving_environment_has_nothing_that_only_monitoring_needs() -> None:
     lock = (ROOT / "requirements-serving.lock").read_text()
     locked = {line.split("==")[0].lower() for line in lock.splitlines() if "==" in line and not line.startswith(" ")}
     assert "bentoml" in locked

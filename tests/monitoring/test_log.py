@@ -7,12 +7,10 @@ from pathlib import Path
 import pytest
 
 from monitoring import log
-from tests.monitoring.conftest import NOW, Write, predictions
-
-TOLERANCE = timedelta(seconds=60)
+from tests.support.predictions import NOW, TOLERANCE, Write, predictions
 
 
-def test_every_kind_of_bad_line_is_counted_by_name_and_the_rest_is_used(write_log: Write) -> None:
+def test_bad_lines_are_counted_by_reason_and_all_others_are_used(write_log: Write) -> None:
     good = predictions(50, seed=1)
     back = {**good[40], "request": "back", "time": (NOW - timedelta(days=2)).isoformat()}
     ahead = {**good[40], "request": "ahead", "time": (NOW + timedelta(days=2)).isoformat()}
@@ -30,11 +28,11 @@ def test_every_kind_of_bad_line_is_counted_by_name_and_the_rest_is_used(write_lo
     found = log.read(path, now=NOW, tolerance=timedelta(minutes=10)).of_version("7")
     assert len(found.rows) == 50
     assert found.bad_lines == {
-        log.HALF_A_LINE: 1,
-        log.OTHER_SCHEMA: 2,
+        log.INVALID_JSON: 1,
+        log.WRONG_SCHEMA: 2,
         log.IN_THE_FUTURE: 1,
         log.CLOCK_WENT_BACK: 1,
-        log.TWICE: 1,
+        log.DUPLICATE: 1,
         log.OTHER_VERSION: 5,
     }
 
@@ -44,14 +42,14 @@ def test_every_kind_of_bad_line_is_counted_by_name_and_the_rest_is_used(write_lo
     [{"outcome": "maybe"}, {"mood": "glad"}, {"brightness": "dark"}, {"time": 5}, {"probability_other": None}],
     ids=lambda change: next(iter(change)),
 )
-def test_a_row_with_a_value_that_the_service_never_writes_has_another_schema(write_log: Write, change: dict) -> None:
+def test_a_row_with_a_value_that_the_service_never_writes_has_the_wrong_schema(write_log: Write, change: dict) -> None:
     row, *others = predictions(3, seed=1)
     found = log.read(write_log({**row, **change}, *others), now=NOW, tolerance=TOLERANCE)
     assert len(found.rows) == 2
-    assert found.bad_lines == {log.OTHER_SCHEMA: 1}
+    assert found.bad_lines == {log.WRONG_SCHEMA: 1}
 
 
-def test_a_row_of_a_picture_without_a_face_is_no_bad_line(write_log: Write) -> None:
+def test_a_row_of_an_image_without_a_face_is_no_bad_line(write_log: Write) -> None:
     row = predictions(1, seed=1)[0]
     empty = {name: None for name in row if name not in ("time", "request", "model_version")}
     found = log.read(
@@ -63,7 +61,7 @@ def test_a_row_of_a_picture_without_a_face_is_no_bad_line(write_log: Write) -> N
     assert found.rows["outcome"].tolist() == ["no_face"]
 
 
-def test_rotated_and_packed_files_of_a_directory_are_one_log(tmp_path: Path, write_log: Write) -> None:
+def test_rotated_and_compressed_files_of_a_directory_are_one_log(tmp_path: Path, write_log: Write) -> None:
     text = write_log(*predictions(20, seed=1)).read_bytes()
     lines = text.splitlines(keepends=True)
     directory = tmp_path / "log"
@@ -74,7 +72,7 @@ def test_rotated_and_packed_files_of_a_directory_are_one_log(tmp_path: Path, wri
     assert found.rows["request"].tolist() == [f"1-{index}" for index in range(20)]
 
 
-def test_the_same_request_in_two_files_counts_once(tmp_path: Path, write_log: Write) -> None:
+def test_a_request_in_two_files_counts_once(tmp_path: Path, write_log: Write) -> None:
     text = write_log(*predictions(5, seed=1)).read_text()
     directory = tmp_path / "log"
     directory.mkdir()
@@ -82,9 +80,9 @@ def test_the_same_request_in_two_files_counts_once(tmp_path: Path, write_log: Wr
         (directory / name).write_text(text)
     found = log.read(directory, now=NOW, tolerance=TOLERANCE)
     assert len(found.rows) == 5
-    assert found.bad_lines == {log.TWICE: 5}
+    assert found.bad_lines == {log.DUPLICATE: 5}
 
 
-def test_an_age_and_a_date_both_say_since_when() -> None:
+def test_the_start_of_a_window_is_an_age_or_a_date() -> None:
     assert log.parse_since("12h", NOW) == NOW - timedelta(hours=12)
     assert log.parse_since("2026-01-02", NOW).isoformat() == "2026-01-02T00:00:00+00:00"

@@ -1,0 +1,81 @@
+"""Monitoring results in MLflow: runs of an experiment of their own, and tags of the registered model's version."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+import mlflow
+import typer
+from mlflow.entities.model_registry import ModelVersion
+
+from pipelines.registry import mlflow_store
+from pipelines.registry.champion import Champion
+
+EXPERIMENT: Final = "mood-monitoring"
+
+
+def find_version(model_version: str) -> ModelVersion | None:
+    """The registered version that a bundle's model version stands for; None if this registry does not know it.
+
+    A registry restored from git may number versions differently, so the released champion is found by its digest.
+    """
+    mlflow_store.connect()
+    champion = Champion.read()
+    if champion is not None and champion.record.version == model_version:
+        return mlflow_store.find_version(champion.record.digest)
+    with suppress(mlflow.MlflowException):
+        return mlflow.MlflowClient().get_model_version(mlflow_store.REGISTERED_MODEL, model_version)
+    return None
+
+
+def log(
+    model_version: str,
+    run_name: str,
+    metrics: Mapping[str, float],
+    tags: Mapping[str, str],
+    artifacts: tuple[Path, ...] = (),
+) -> str | None:
+    """Log a run of the experiment `EXPERIMENT` for a registered model version, and set tags of that version.
+
+    Args:
+        model_version: Version of the classifier as stated in its bundle.
+        run_name: Name of the run.
+        metrics: Metrics of the run and of the version's logged model.
+        tags: Tags of the run and of the version.
+        artifacts: Files that the run keeps.
+
+    Returns:
+        Id of the run. If the registry does not know the version, a message goes to standard error and None is returned.
+    """
+    version = find_version(model_version)
+    if version is None:
+        typer.echo(f"The MLflow registry knows no version {model_version}: nothing was recorded there.", err=True)
+        return None
+    mlflow.set_experiment(EXPERIMENT)
+    with mlflow.start_run(run_name=run_name, tags={"model_version": model_version, **tags}) as run:
+        mlflow.log_metrics(dict(metrics), model_id=_logged_model(version))
+        for path in artifacts:
+            mlflow.log_artifact(str(path))
+    client = mlflow.MlflowClient()
+    for key, value in tags.items():
+        client.set_model_version_tag(mlflow_store.REGISTERED_MODEL, str(version.version), key, value)
+    return run.info.run_id
+
+
+def _logged_model(version: ModelVersion) -> str | None:
+    """Id of the logged model that a version was registered from, so that its page shows the metrics too."""
+    kind, _, identity = (version.source or "").partition(":/")
+    return identity if kind == "models" and "/" not in identity else None
+
+
+def flat_metrics(values: Mapping[str, Any], prefix: str) -> dict[str, float]:
+    """The numbers among nested values, by names such as `prefix/outer/inner`."""
+    flat = mlflow_store.flatten(dict(values))
+    return {
+        f"{prefix}/{name.replace('.', '/')}": float(value)
+        for name, value in flat.items()
+        if isinstance(value, int | float)
+    }

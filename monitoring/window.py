@@ -1,0 +1,53 @@
+"""The window of predictions that a command looks at: its command line options and its rows."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from monitoring import log
+from monitoring.log import Log
+from monitoring.params import MonitoringParams
+from monitoring.reference import Reference
+
+Since = Annotated[str | None, typer.Option(help="An age (90m, 12h, 7d, 2w) or a date; default: the whole log.")]
+Newest = Annotated[int | None, typer.Option("--window", min=1, help="Only this many of the newest predictions.")]
+ModelVersion = Annotated[str | None, typer.Option(help="Default: the reference's version.")]
+LogPath = Annotated[
+    Path | None, typer.Option("--log", help="File or directory; default: MEAA_PREDICTION_LOG, else params.yaml.")
+]
+
+
+def read_log(path: Path | None, params: MonitoringParams) -> Log:
+    """The log at a path, or at that of the parameters; see `monitoring.log.read`."""
+    tolerance = timedelta(seconds=params.clock_tolerance_seconds)
+    return log.read(path or params.log, now=datetime.now(UTC), tolerance=tolerance)
+
+
+def read_window(
+    reference: Reference,
+    params: MonitoringParams,
+    *,
+    since: str | None,
+    newest: int | None,
+    model_version: str | None,
+    path: Path | None,
+) -> tuple[Log, Log]:
+    """The whole log, and the window: rows of the reference's model version that the options select.
+
+    Raises:
+        FileNotFoundError: There is no log.
+        ValueError: The reference belongs to another model version, or `since` is no time.
+    """
+    if model_version not in (None, reference.model_version):
+        raise ValueError(
+            f"The reference belongs to version {reference.model_version}; check out the bundle of {model_version}."
+        )
+    whole = read_log(path, params)
+    window = whole.of_version(reference.model_version)
+    if since:
+        window = window.since(log.parse_since(since, datetime.now(UTC)))
+    return whole, window.last(newest) if newest else window
