@@ -42,7 +42,7 @@ img {max-width: 100%}
 
 def template() -> str:
     """The page template, with Vega, Vega-Lite and Vega-Embed (about 0.9 MB of JavaScript) inside."""
-    return _TEMPLATE.replace("@VEGA@", vl_convert.javascript_bundle(vl_version=_VEGA_LITE))
+    return _TEMPLATE.replace("@VEGA@", vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", _VEGA_LITE))
 
 
 def main(arguments: Sequence[str]) -> int:
