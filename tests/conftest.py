@@ -1,4 +1,4 @@
-"""What the tests of all packages share: the checkout's root, a photo, and the dataset where it is there."""
+"""Shared by the tests of all packages: the root of the checkout, a photo, and the dataset if it was fetched."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ THRESHOLD = Params.read().prepare.duplicate_correlation
 
 
 def jpeg(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
-    """The picture after a lossy round trip."""
+    """The picture after lossy compression."""
     return cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_GRAYSCALE)
 
 
@@ -44,7 +44,7 @@ def test_a_training_picture_that_stands_in_test_is_removed_also_when_it_is(alter
     assert report["removed_because_in_validation"] == 0
 
 
-def test_validation_and_test_stay_as_they_are_even_where_they_share_a_picture() -> None:
+def test_validation_and_test_stay_as_they_are_even_if_they_share_a_picture() -> None:
     shared = pictures(1, seed=4)
     validation, test = np.concatenate([pictures(5, 5), shared]), np.concatenate([shared, pictures(5, 6)])
     sets, report = remove_leaks(

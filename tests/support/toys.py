@@ -1,20 +1,19 @@
-"""Small stand-ins for what the stages hand on: faces whose mood is their brightness, a model that sees it, and
-candidates with chosen figures."""
+"""Small stand-ins for the outputs of stages: faces whose brightness is their mood, a model that recognises it, and
+candidates with chosen metrics."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import keras
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import yaml
 from numpy.typing import NDArray
 
-from pipelines.data.dataset import EMOTIONS
+from pipelines.data.dataset import EMOTIONS, PHOTOS, open_writer
 from pipelines.data.face_sets import SOURCES, FaceSet
 from pipelines.data.labels import one_hot
 from service.moods import MOODS
@@ -26,42 +25,25 @@ GREYS = (30, 95, 160, 225)
 
 
 def faces(count: int, *, source: str = "fer2013", wrong_originals: int = 0, seed: int = 0) -> FaceSet:
-    """Noisy grey squares, as many of each mood.
+    """Noisy grey squares with the moods in turn.
 
     Args:
-        count: a multiple of four.
-        source: one of `SOURCES`.
-        wrong_originals: how many of the first have another original label than by votes.
-        seed: of the noise.
+        count: Number of faces, a multiple of four.
+        source: One of `SOURCES`.
+        wrong_originals: Number of faces, from the first, whose original label differs from that by votes.
+        seed: Seed of the noise.
     """
-    moods = np.tile(np.arange(len(MOODS), dtype=np.int8), count // len(MOODS))
     noise = np.random.default_rng(seed).integers(-20, 21, (count, SIZE, SIZE))
-    original = moods.copy()
+    brightness = np.resize(GREYS, count)[:, None, None]
+    labelled = face_set((brightness + noise).astype(np.uint8), SOURCES.index(source))
+    original = labelled.original_mood.copy()
     original[:wrong_originals] = (original[:wrong_originals] + 1) % len(MOODS)
-    return FaceSet(
-        pixels=(np.array(GREYS)[moods][:, None, None] + noise).astype(np.uint8),
-        soft_labels=one_hot(moods),
-        emotions=np.eye(len(EMOTIONS), dtype=np.float32)[moods],
-        ferplus_mood=moods,
-        original_mood=original,
-        source=np.full(count, SOURCES.index(source), np.uint8),
-        row=np.arange(count, dtype=np.int32),
-    )
-
-
-def pictures(count: int, seed: int) -> NDArray[np.uint8]:
-    """Random smooth grey pictures, uint8 (count, 48, 48), no two alike."""
-    coarse = np.random.default_rng(seed).uniform(0, 255, (count, 8, 8)).astype(np.float32)
-    return (
-        np.stack([cv2.resize(image, (48, 48), interpolation=cv2.INTER_CUBIC) for image in coarse])
-        .clip(0, 255)
-        .astype(np.uint8)
-    )
+    return replace(labelled, original_mood=original)
 
 
 def face_set(pixels: NDArray[np.uint8], source: int = 0) -> FaceSet:
-    """Faces with moods in turn."""
-    moods = (np.arange(len(pixels)) % 4).astype(np.int8)
+    """Faces, uint8 (n, size, size), of a source (an index in `SOURCES`), with the moods in turn."""
+    moods = (np.arange(len(pixels)) % len(MOODS)).astype(np.int8)
     return FaceSet(
         pixels=pixels,
         soft_labels=one_hot(moods),
@@ -73,11 +55,18 @@ def face_set(pixels: NDArray[np.uint8], source: int = 0) -> FaceSet:
     )
 
 
+def pictures(count: int, seed: int) -> NDArray[np.uint8]:
+    """Random smooth grey pictures, uint8 (count, 48, 48), all different."""
+    coarse = np.random.default_rng(seed).uniform(0, 255, (count, 8, 8)).astype(np.float32)
+    smooth = [cv2.resize(image, (SIZE, SIZE), interpolation=cv2.INTER_CUBIC) for image in coarse]
+    return np.stack(smooth).clip(0, 255).astype(np.uint8)
+
+
 def brightness_model(sharpness: float = 8.0) -> keras.Model:
-    """A model that reads the mood off a face's brightness; without error on `faces`.
+    """A model that derives the mood from a face's brightness, without errors on `faces`.
 
     Args:
-        sharpness: how sure it is.
+        sharpness: Factor of the logits; the probabilities are nearer to 0 and 1 if it is higher.
     """
     inputs = keras.Input((SIZE, SIZE, 1), name="image")
     brightness = keras.layers.GlobalAveragePooling2D(name="brightness")(inputs)
@@ -119,7 +108,7 @@ def write_params(directory: Path, names: list[str]) -> None:
 
 
 def write_model(directory: Path, architecture: str, model: keras.Model, run_id: str) -> None:
-    """What the stage `train` leaves."""
+    """Output of the stage `train`."""
     directory.mkdir(parents=True, exist_ok=True)
     model.save(directory / "model.keras")
     (directory / "history.csv").write_text("epoch,cross_entropy,val_cross_entropy\n0,1.3,1.2\n1,1.1,1.0\n2,0.9,1.1\n")
@@ -128,17 +117,12 @@ def write_model(directory: Path, architecture: str, model: keras.Model, run_id: 
 
 
 def write_photos(path: Path, pictures: list[NDArray[np.uint8]], emotions: list[str]) -> None:
-    """A file of photos, RGB, each of another person."""
-    encoded = [cv2.imencode(".jpg", picture[..., ::-1])[1].tobytes() for picture in pictures]
-    table = pa.table(
-        {
-            "image": [{"bytes": data, "path": f"{index}.jpg"} for index, data in enumerate(encoded)],
-            "emotion": emotions,
-            "identity": [f"person {index}" for index in range(len(pictures))],
-        }
-    )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table, path)
+    """A file of RGB photos, each of another person."""
+    with open_writer(path, PHOTOS) as writer:
+        for index, (picture, emotion) in enumerate(zip(pictures, emotions, strict=True)):
+            data = cv2.imencode(".jpg", picture[..., ::-1])[1].tobytes()
+            image = {"bytes": data, "path": f"{index}.jpg"}
+            writer.write({"image": image, "emotion": emotion, "identity": f"person {index}"})
 
 
 def write_candidate(
@@ -152,17 +136,17 @@ def write_candidate(
     graph: bytes | None = None,
     validation_faces: str = "today",
 ) -> None:
-    """What `train` and `evaluate` leave of one architecture in the working directory.
+    """Outputs of `train` and `evaluate` for one model, in the working directory.
 
     Args:
-        architecture: its name in `params.yaml`.
-        model: what is saved and logged.
-        weights: tells one training of the architecture from another.
-        score: validation weighted F1 on FER+ labels.
-        size_bytes: as measured.
-        latency_ms: as measured.
-        graph: the ONNX file; some bytes that are the same for the same weights where none is given.
-        validation_faces: digest of the faces it was measured on.
+        architecture: Name of the model in `params.yaml`.
+        model: Network to save.
+        weights: Name that tells one training of the model from another.
+        score: Weighted F1 on validation with FER+ labels.
+        size_bytes: Size of the served graph.
+        latency_ms: Median latency.
+        graph: ONNX file; by default placeholder bytes that depend on the weights' name.
+        validation_faces: Digest of the validation faces.
     """
     directory, evaluation = Path("models", architecture), Path("reports/evaluate", architecture)
     write_model(directory, architecture, model, run_id=f"run of {architecture} {weights}")

@@ -205,7 +205,7 @@ def test_a_wrong_row_is_reported_with_its_file_and_line_and_nothing_is_written(
     assert not official.out.exists()
 
 
-def test_wrong_rows_are_left_out_and_counted_where_that_is_asked_for(official: Official) -> None:
+def test_wrong_rows_are_left_out_and_counted_if_that_is_asked_for(official: Official) -> None:
     changed(official.faces, 3, 0, "9")
     changed(official.votes, 6, 1, "x")
     result = official.ingest("--skip-invalid")
@@ -243,7 +243,7 @@ def test_a_file_without_a_needed_column_says_which(official: Official) -> None:
     assert "has no column 'pixels'; its first line has: emotion, pixel, Usage" in official.ingest().output
 
 
-def test_an_existing_file_is_replaced_only_when_that_is_asked_for(official: Official) -> None:
+def test_an_existing_file_is_replaced_only_if_that_is_asked_for(official: Official) -> None:
     official.ingest()
     before = official.out.read_bytes()
     changed(official.faces, 2, 0, "4")
