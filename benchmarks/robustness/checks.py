@@ -231,7 +231,7 @@ def memory(plan: Plan) -> Iterator[Finding]:
 def bombs(plan: Plan) -> Iterator[Finding]:
     """Files that are small as sent and large in memory."""
     finding = partial(Finding, "decompression bombs")
-    side = int(Settings().max_pixels ** 0.5)
+    side = int(Settings.model_fields["max_pixels"].default ** 0.5)
     transparent = encode(Image.new("RGBA", (side, side)), "PNG")
     files = {
         "20,000 x 20,000 PNG": (encode(Image.new("L", (20_000, 20_000)), "PNG"), {413}),
