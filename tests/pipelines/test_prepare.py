@@ -1,14 +1,10 @@
-"""Face sets: splits without a person or a picture in two of them, and files that are the same at every run."""
-
-from pathlib import Path
+"""The stage `prepare`: no picture of validation or test in training, and tables and sheets that show the faces."""
 
 import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipelines.data import near_duplicates
-from pipelines.data.face_sets import FaceSet
 from pipelines.params import Params
 from pipelines.prepare import class_table, montage, remove_leaks
 from tests.support.toys import face_set, pictures
@@ -54,13 +50,6 @@ def test_validation_and_test_stay_as_they_are_even_if_they_share_a_picture() -> 
     assert report["validation_images_also_in_test"] == 1
 
 
-def test_a_correlation_is_exact_whatever_the_order_of_the_sum() -> None:
-    one = near_duplicates.descriptors(pictures(40, 8))
-    forward = one @ one.T
-    backward = one[:, ::-1] @ one[:, ::-1].T
-    assert (forward == backward).all()
-
-
 def test_the_class_table_counts_each_mood_by_split_and_source() -> None:
     sets = {"train": face_set(pictures(8, 1)), "validation": face_set(pictures(4, 2), source=1)}
     table = class_table(sets).set_index(["split", "source"])
@@ -82,13 +71,3 @@ def test_a_montage_shows_faces_of_its_mood_only() -> None:
     sheet = montage(bright, mood=1, seed=0)
     assert sheet.shape == (4 * 48, 12 * 48)
     assert set(np.unique(sheet)) == {0, 200}  # 16 faces, the rest of the sheet is black
-
-
-def test_face_sets_are_the_same_bytes_at_every_writing_and_come_back_equal(tmp_path: Path) -> None:
-    faces = face_set(pictures(10, 3))
-    faces.save(tmp_path / "one.npz")
-    faces.save(tmp_path / "two.npz")
-    assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "two.npz").read_bytes()
-    loaded = FaceSet.load(tmp_path / "one.npz")
-    assert (loaded.pixels == faces.pixels).all()
-    assert (loaded.soft_labels == faces.soft_labels).all()
