@@ -71,7 +71,7 @@ _HALVED_FROM: Final[float] = 3.0
 _HALVED_AGAIN_FROM: Final[float] = 8.0
 """Ratios of an image's size to a pyramid level's size from which on the image is halved before it is scaled: for the
 whole image, and for one that was already halved. The small levels, which find the large faces, must be averaged from
-many pixels. If each level was made from the one above, boxes would move by 2 % of their width, which would cost 0.7
+many pixels. If each level were made from the one above, boxes would move by 2 % of their width, which would cost 0.7
 points of mood F1 on photos; these ratios cost 0.1 points (measured)."""
 
 Boxes = NDArray[np.float64]

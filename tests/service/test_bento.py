@@ -15,10 +15,13 @@ import yaml
 from tests.conftest import ROOT
 from tests.support.server import Server, serve
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("uv") is None and importlib.util.find_spec("uv") is None,
-    reason="needs uv: without it `bentoml build` would fetch one",
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        shutil.which("uv") is None and importlib.util.find_spec("uv") is None,
+        reason="needs uv: without it `bentoml build` would fetch one",
+    ),
+]
 
 
 @pytest.fixture(scope="module")

@@ -60,6 +60,7 @@ def overlap(face: Face, box: list[int]) -> float:
     return across * down / (face.width * face.height + width * height - across * down)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_it_finds_what_the_mtcnn_package_finds_in_the_astronaut(
     at_package_settings: FaceDetector, package: Callable[[Pixels], list[dict[str, Any]]], astronaut: Pixels
@@ -69,6 +70,7 @@ def test_it_finds_what_the_mtcnn_package_finds_in_the_astronaut(
     assert_same_faces(at_package_settings.detect(astronaut), theirs)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_it_finds_what_the_mtcnn_package_finds_in_press_photos(
     at_package_settings: FaceDetector, package: Callable[[Pixels], list[dict[str, Any]]], photos: Path

@@ -18,6 +18,7 @@ from tests.support.pictures import Pixels, encode
 from tests.support.server import UPLOAD, Server
 
 
+@pytest.mark.slow
 def test_overload_is_answered_with_503_and_nothing_else_goes_wrong(server: Server, photo: bytes) -> None:
     result = overload(server.port, load.upload_request(photo), clients=64, seconds=3)
     assert set(result.statuses) <= {200, 503}
@@ -25,6 +26,7 @@ def test_overload_is_answered_with_503_and_nothing_else_goes_wrong(server: Serve
     assert not result.without_retry_after
 
 
+@pytest.mark.slow
 def test_a_killed_worker_and_an_orderly_end_lose_no_request_of_others_and_no_line(
     photo: bytes, astronaut: Pixels, tmp_path: Path
 ) -> None:

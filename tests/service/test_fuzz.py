@@ -34,6 +34,7 @@ def test_all_seeds_but_two_are_read() -> None:
             images.decode(seed)
 
 
+@pytest.mark.slow
 def test_responses_conform_to_the_openapi_document(server: Server, tmp_path: Path) -> None:
     result = run(str(server.client.base_url), tmp_path, examples=5)
-    assert result.passed, result.output
+    assert result.returncode == 0, result.stdout

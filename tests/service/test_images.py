@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from service import images
+from service.detector import Face
 from service.errors import InvalidImageError, MeaaError, TooLargeError, UnsupportedTypeError
 from tests.support.pictures import TO_STORED, Pixels, encode, oriented, png_header, sixteen_bit, with_exif
 
@@ -127,6 +128,14 @@ def test_a_reduced_frame_is_upright_and_so_is_its_size(orientation: int) -> None
     frame = images.decode_frame(oriented(large, orientation), working_side=80)
     assert (frame.width, frame.height) == (480, 320)
     np.testing.assert_allclose(frame.pixels, RAMP.repeat(2, axis=0).repeat(2, axis=1), atol=12)
+
+
+def test_a_face_is_converted_between_a_reduced_frame_and_the_image_as_it_was_sent() -> None:
+    frame = images.Frame(np.zeros((480, 640, 3), np.uint8), width=1280, height=960)
+    small, large = Face(10, 20, 30, 40, 0.9), Face(20, 40, 60, 80, 0.9)
+    assert frame.in_image(small) == large
+    assert frame.in_pixels(large) == small
+    assert frame.in_pixels(Face(7, 7, 1, 1, 0.9)) == Face(4, 4, 1, 1, 0.9)  # no side vanishes
 
 
 def test_the_pixel_limit_is_that_of_the_image_as_it_was_sent() -> None:

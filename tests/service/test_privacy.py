@@ -81,6 +81,7 @@ def test_nothing_of_an_image_is_written_or_logged(server: Server, telltale: byte
     assert search(directories(server), wanted, since=begun) == []
 
 
+@pytest.mark.slow
 def test_a_fault_of_the_service_leaves_nothing_either(telltale: bytes, wanted: list[bytes], tmp_path: Path) -> None:
     """A bundle that declares a wrong input size: every image with a face fails in ONNX Runtime."""
     bundle = tmp_path / "bundle"

@@ -33,6 +33,7 @@ def test_the_environment_takes_400_megabytes_at_most() -> None:
     assert serving.directory_megabytes(PYTHON.parents[1]) <= 400
 
 
+@pytest.mark.slow
 def test_the_service_answers_from_it_as_from_the_development_environment(
     server: Server, photo: bytes, tmp_path: Path
 ) -> None:

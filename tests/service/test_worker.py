@@ -36,6 +36,7 @@ def connect(server: Server) -> socket.socket:
     return socket.create_connection(("127.0.0.1", server.port), timeout=30)
 
 
+@pytest.mark.slow
 def test_a_client_that_stops_sending_gets_408_and_is_disconnected(server: Server, photo: bytes) -> None:
     sent = {
         "nothing": b"",
