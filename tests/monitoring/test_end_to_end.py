@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from monitoring import drift, rebase
 from monitoring.simulated_drift import DRIFTS
-from tests.service.conftest import Server, serve
+from tests.support.server import Server, serve
 
 FRAMES = 120
 
