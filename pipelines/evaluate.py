@@ -33,6 +33,7 @@ from pipelines.evaluation.predictions import (
     Predictions,
     ValidationPredictions,
     classify,
+    open_classifier,
     predict_corrupted,
     predict_fer2013,
     predict_tests,
@@ -41,7 +42,7 @@ from pipelines.evaluation.predictions import (
 from pipelines.export import parity
 from pipelines.export.serving_model import serving_model
 from pipelines.params import EvaluateParams, Params
-from pipelines.registry import candidates, runs, tracking
+from pipelines.registry import candidates, mlflow_store, runs
 from pipelines.registry.candidates import MODEL_FILE, Candidate
 from pipelines.training.networks import ORIGINAL
 from service.classifier import GRAPH_FILE, InputSpec, MoodClassifier
@@ -82,7 +83,7 @@ def original_head(
         graph = Path(directory) / GRAPH_FILE
         uncalibrated, _ = parity.convert(model, graph, name, spec, faces.pixels, limit)
         temperature = metrics.fit_temperature(classify(uncalibrated, faces.pixels), one_hot(faces.original_mood))
-        return parity.open_classifier(graph, name, spec, round(temperature, 4))
+        return open_classifier(graph, name, spec, round(temperature, 4))
 
 
 def split_metrics(predicted: Mapping[str, Predictions], losses: pd.DataFrame, params: EvaluateParams) -> dict[str, Any]:
@@ -166,7 +167,7 @@ def main(name: Annotated[str, typer.Argument(help="A candidate of params.yaml.")
     labels = soft if params.temperature_labels == "soft" else one_hot(soft.argmax(axis=1))
     temperature = metrics.fit_temperature(classify(uncalibrated, validation.pixels), labels)
 
-    classifier = parity.open_classifier(graph, name, spec, round(temperature, 4))
+    classifier = open_classifier(graph, name, spec, round(temperature, 4))
     estimator = MoodEstimator(FaceDetector(paths.BUNDLE / "detector"), classifier)
     latency, latency_p99 = measure_latency(classifier, validation.pixels[0], params.latency_runs)
     predicted = {"validation": predict_validation(classifier, validation)}
@@ -204,7 +205,7 @@ def main(name: Annotated[str, typer.Argument(help="A candidate of params.yaml.")
     clean = {split: measured[split]["ferplus"]["weighted_f1"] for split in losses}
     write_corruptions(directory, name, pd.concat(losses.values()), clean)
 
-    tracking.connect()
+    mlflow_store.connect()
     candidate = Candidate.of(name)
     runs.log_evaluation(candidate, runs.ensure_training_run(candidate.model))
     print((directory / candidates.METRICS_FILE).read_text())

@@ -1,8 +1,8 @@
 """Stage `package`: the registry's champion to the bundle that the service and phones run.
 
-Loads `models:/mood-estimator@champion`, converts it to ONNX for the service and to LiteRT for phones, proves on real
-faces that the converted graphs say what the model says, writes graphs, metadata and model card to `bundle/classifier`
-and figures of the LiteRT files to `paths.LITERT_REPORT`, and imports the bundle into BentoML's model store.
+Loads `models:/mood-estimator@champion`, converts it to ONNX for the service and to LiteRT for phones, and compares the
+converted graphs with the model on real faces. Writes graphs, metadata and model card to `bundle/classifier` and the
+metrics of the LiteRT files to `paths.LITERT_REPORT`, and imports the bundle into BentoML's model store.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Final
 
 os.environ["KERAS_BACKEND"] = "tensorflow"  # the LiteRT converter is TensorFlow's
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import mlflow
@@ -24,30 +23,32 @@ from numpy.typing import NDArray
 from pipelines import paths
 from pipelines.data.face_sets import SOURCES, FaceSet
 from pipelines.evaluation import metrics
-from pipelines.evaluation.predictions import Predictions
-from pipelines.export import parity, to_bento, to_litert, to_onnx
+from pipelines.evaluation.predictions import Predictions, classify, open_classifier
+from pipelines.export import to_bento, to_litert, to_onnx
 from pipelines.export.serving_model import serving_model
 from pipelines.export.to_litert import LiteRTClassifier
 from pipelines.model_card import render
 from pipelines.params import Params
-from pipelines.registry import mlflow_store, tracking
+from pipelines.registry import mlflow_store
 from pipelines.registry.champion import Champion, ChampionRecord
 from service.classifier import GRAPH_FILE, METADATA_FILE, ClassifierMetadata, MoodClassifier, calibrate, normalise
 from service.moods import MOODS
 
-MODEL_CARD_FILE = "MODEL_CARD.md"
+MODEL_CARD_FILE: Final = "MODEL_CARD.md"
 MAX_INT8_LOSS: Final = 0.005
-"""Of weighted F1, int8 against the served graph."""
+"""Weighted F1 that int8 may lose against the served graph."""
 
-_LEAST_FACES: Final = 1000  # on fewer, one answer that tips over counts for too much of MAX_INT8_LOSS
+_LEAST_FACES: Final = (
+    1000  # on fewer faces, a single prediction may change weighted F1 by a large part of MAX_INT8_LOSS
+)
 _SEED: Final = 20
 
 
 def load_champion(record: ChampionRecord) -> keras.Model:
-    """The registry's champion as it was trained, which must be the one that `models/champion` describes.
+    """The registry's champion as it was trained.
 
     Raises:
-        LookupError: the registry has no champion, or another one.
+        LookupError: the registry's champion is not the one that `models/champion` describes, or there is none.
     """
     version = mlflow_store.champion_version()
     if version is None or version.tags.get(mlflow_store.DIGEST_TAG) != record.digest:
@@ -56,11 +57,11 @@ def load_champion(record: ChampionRecord) -> keras.Model:
             f"The registry has {found}, which is not the model in {paths.CHAMPION}. "
             "Run the stage `register`, which makes them the same: dvc repro --force --single-item register"
         )
-    return mlflow.tensorflow.load_model(f"models:/{tracking.REGISTERED_MODEL}@{tracking.CHAMPION_ALIAS}")
+    return mlflow.tensorflow.load_model(f"models:/{mlflow_store.REGISTERED_MODEL}@{mlflow_store.CHAMPION_ALIAS}")
 
 
 def write_classifier(model: keras.Model, record: ChampionRecord, directory: Path) -> None:
-    """Write graph and metadata, as `service.classifier` reads them; `model` as it is served."""
+    """Write graph and metadata for `service.classifier`; `model` is the model as served."""
     spec = record.input
     to_onnx.export(model, (None, spec.size, spec.size, 1), directory / GRAPH_FILE, [to_onnx.OUTPUT_NAME])
     metadata = ClassifierMetadata(
@@ -70,7 +71,7 @@ def write_classifier(model: keras.Model, record: ChampionRecord, directory: Path
 
 
 def write_litert(trained: keras.Model, record: ChampionRecord, train: FaceSet, directory: Path) -> None:
-    """Write the files for phones, see `pipelines.export.to_litert`; `trained` as `load_champion` gives it."""
+    """Write the files for phones; `trained` is the result of `load_champion`."""
     to_litert.export(
         serving_model(trained, mirror_averaging=False),
         record.input,
@@ -82,29 +83,29 @@ def write_litert(trained: keras.Model, record: ChampionRecord, train: FaceSet, d
 
 
 def check(model: keras.Model, directory: Path, champion: Champion, faces: NDArray[np.uint8]) -> float:
-    """That the converted graph says what the registry's model says, and what the graph said that was evaluated.
+    """Compare the converted graph with the registry's model and with the graph that was evaluated.
 
     Args:
-        model: as it is served.
-        directory: what `write_classifier` wrote.
-        champion: whose figures go into the model card.
+        model: Model as served.
+        directory: Directory that `write_classifier` wrote.
+        champion: Champion whose metrics go into the model card.
         faces: uint8 (n, size, size).
 
     Returns:
-        The largest difference of a calibrated probability, converted graph against model.
+        The largest difference of a calibrated probability between converted graph and model.
 
     Raises:
         RuntimeError: a probability differs by more than `evaluate.max_parity_difference`.
     """
     classifier, record, limit = MoodClassifier(directory), champion.record, Params.read().evaluate.max_parity_difference
-    evaluated = parity.open_classifier(
+    evaluated = open_classifier(
         champion.candidate.model / GRAPH_FILE, record.architecture, record.input, record.temperature
     )
-    converted = classifier.predict(faces)
+    converted = classify(classifier, faces)
     raw = model.predict(normalise(faces, record.input), verbose=0)
     differences = {
         "the registry's model": float(np.abs(converted - calibrate(raw, record.temperature)).max()),
-        "the graph that was evaluated": float(np.abs(converted - evaluated.predict(faces)).max()),
+        "the graph that was evaluated": float(np.abs(converted - classify(evaluated, faces)).max()),
     }
     for other, difference in differences.items():
         if not difference <= limit:
@@ -113,54 +114,53 @@ def check(model: keras.Model, directory: Path, champion: Champion, faces: NDArra
 
 
 def measure_litert(directory: Path, validation: FaceSet) -> dict[str, Any]:
-    """How near the LiteRT files come to the service.
+    """Compare the LiteRT files with the service.
 
     Args:
-        directory: what `write_classifier` and `write_litert` wrote.
-        validation: faces, of FER2013 among them.
+        directory: Directory that `write_classifier` and `write_litert` wrote.
+        validation: Faces, some of them from FER2013.
 
     Returns:
-        The content of `paths.LITERT_REPORT`: how many faces were compared; of each file its bytes, the largest and the
-        mean difference of a probability to the service's, and the share of the faces with the same mood; of each file
-        and of the service weighted F1 and calibration error on the faces of FER2013, by the labels that models are
-        trained on.
+        The content of `paths.LITERT_REPORT`: the numbers of faces; for each LiteRT file its size in bytes, the largest
+        and the mean difference of a probability to the service's, and the share of faces with the same mood; for each
+        file and for the service weighted F1 and calibration error on FER2013's faces, by the labels of the training.
     """
     service = MoodClassifier(directory)
-    served, spec = service.predict(validation.pixels), service.metadata.input
+    served, spec = classify(service, validation.pixels), service.metadata.input
     fer2013 = validation.source == SOURCES.index("fer2013")
     moods, bins = validation.soft_labels.argmax(axis=1).astype(np.int8), Params.read().evaluate.calibration_bins
 
-    def figures(file: str, answers: NDArray[np.floating[Any]]) -> dict[str, float | int]:
-        summary = metrics.summarise(Predictions(moods[fer2013], answers[fer2013].astype(np.float64)), bins)
+    def measure(file: str, probabilities: NDArray[np.floating[Any]]) -> dict[str, float | int]:
+        summary = metrics.summarise(Predictions(moods[fer2013], probabilities[fer2013].astype(np.float64)), bins)
         validated = {name: summary[name] for name in ("weighted_f1", "expected_calibration_error")}
         return {"bytes": (directory / file).stat().st_size, **validated}
 
     report: dict[str, Any] = {
         "faces": len(validation),
         "faces_of_fer2013": int(fer2013.sum()),
-        "served": figures(GRAPH_FILE, served),
+        "served": measure(GRAPH_FILE, served),
     }
     for name, file in (("float32", to_litert.FLOAT_FILE), ("int8", to_litert.INT8_FILE)):
-        answers = LiteRTClassifier(directory / file, spec).predict(validation.pixels)
+        probabilities = LiteRTClassifier(directory / file, spec).predict(validation.pixels)
         report[name] = {
-            **figures(file, answers),
-            "largest_difference": float(np.abs(answers - served).max()),
-            "mean_difference": float(np.abs(answers - served).mean()),
-            "same_mood": float((answers.argmax(axis=1) == served.argmax(axis=1)).mean()),
+            **measure(file, probabilities),
+            "largest_difference": float(np.abs(probabilities - served).max()),
+            "mean_difference": float(np.abs(probabilities - served).mean()),
+            "same_mood": float((probabilities.argmax(axis=1) == served.argmax(axis=1)).mean()),
         }
     return report
 
 
 def check_litert(report: dict[str, Any], max_difference: float) -> None:
-    """That the LiteRT files say what the service says.
+    """Check that the LiteRT files are close to the service.
 
     Args:
-        report: see `measure_litert`.
-        max_difference: of a probability, in float32.
+        report: Result of `measure_litert`.
+        max_difference: Largest difference of a probability that float32 may have.
 
     Raises:
-        RuntimeError: in float32 a probability differs by more than `max_difference`, or int8 loses more than
-            `MAX_INT8_LOSS` of weighted F1. The latter is asked of 1,000 faces and more.
+        RuntimeError: float32 differs by more in a probability, or int8 loses more than `MAX_INT8_LOSS` of weighted F1
+            on 1,000 faces or more.
     """
     difference = report["float32"]["largest_difference"]
     if not difference <= max_difference:
@@ -168,8 +168,8 @@ def check_litert(report: dict[str, Any], max_difference: float) -> None:
     loss = report["served"]["weighted_f1"] - report["int8"]["weighted_f1"]
     if report["faces_of_fer2013"] >= _LEAST_FACES and not loss <= MAX_INT8_LOSS:
         raise RuntimeError(
-            f"{to_litert.INT8_FILE} loses {loss:.4f} of weighted F1, {MAX_INT8_LOSS} are allowed. Look at the "
-            "ranges of the activations, or measure them on more faces (litert_export.REPRESENTATIVE_FACES)."
+            f"{to_litert.INT8_FILE} loses {loss:.4f} of weighted F1, {MAX_INT8_LOSS} are allowed. Look at the ranges "
+            "of the activations, or measure them on more faces (pipelines.export.to_litert.REPRESENTATIVE_FACES)."
         )
 
 
@@ -178,18 +178,19 @@ def main() -> None:
 
     Raises:
         FileNotFoundError: there is no champion yet.
-        RuntimeError: a converted graph does not say what it should; see `check` and `check_litert`.
+        LookupError: the registry has another champion, or none.
+        RuntimeError: a converted graph differs too much; see `check` and `check_litert`.
     """
     champion = Champion.read()
     if champion is None:
         raise FileNotFoundError(f"There is no champion in {paths.CHAMPION}: run the stage `register` (`dvc repro`).")
-    tracking.connect()
+    mlflow_store.connect()
     record = champion.record
     trained = load_champion(record)
     model = serving_model(trained, mirror_averaging=record.mirror_averaging)
     train, validation = (FaceSet.load(paths.FACES / f"{split}.npz") for split in ("train", "validation"))
 
-    # Written beside the released bundle and renamed, so that a failure leaves that one as it was.
+    # Written beside the released bundle and then renamed, so that a failure leaves the released one as it was.
     target = paths.BUNDLE / "classifier"
     partial = target.with_name("classifier.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -208,7 +209,7 @@ def main() -> None:
     tag = to_bento.import_bundle(paths.BUNDLE)
     print(
         f"{record.architecture} version {record.version} is in {target} and in BentoML's store as "
-        f"{tag}; largest difference to the Keras model on {len(validation):,} faces: {difference:.1e}\n"
+        f"{tag}; largest difference from the Keras model on {len(validation):,} faces: {difference:.1e}\n"
         f"LiteRT: {json.dumps(report, indent=2)}"
     )
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from pipelines.data import dataset
 from pipelines.params import Params
-from pipelines.registry.tracking import CHAMPION_ALIAS, REGISTERED_MODEL
+from pipelines.registry.mlflow_store import CHAMPION_ALIAS, REGISTERED_MODEL
 from service.moods import MOODS
 from tests.conftest import ROOT
 from tests.support.pictures import encode

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from pipelines.data.face_sets import FaceSet
 from pipelines.data.splits import PhotoSplit, photos_of_split
 from pipelines.evaluation import corruptions
 from pipelines.params import PrepareParams
-from service.classifier import MoodClassifier
+from service.classifier import GRAPH_FILE, METADATA_FILE, ClassifierMetadata, InputSpec, MoodClassifier
 from service.errors import NoFaceError
 from service.estimator import MoodEstimator
 from service.moods import MOODS
@@ -110,6 +111,22 @@ class ValidationPredictions:
                 Predictions(arrays["photo_moods"], arrays["photo_probabilities"]),
                 dict(zip(arrays["slices"].tolist(), arrays["slice_moods"], strict=True)),
             )
+
+
+def open_classifier(graph: Path, name: str, spec: InputSpec, temperature: float) -> MoodClassifier:
+    """The service's classifier on a graph that is not in a bundle yet.
+
+    Args:
+        graph: ONNX file.
+        name: Name of the model.
+        spec: Input of the graph.
+        temperature: Temperature of the calibration; 1 for none.
+    """
+    metadata = ClassifierMetadata(name=name, version="0", moods=MOODS, input=spec, temperature=temperature)
+    with tempfile.TemporaryDirectory() as directory:
+        (Path(directory) / GRAPH_FILE).write_bytes(graph.read_bytes())
+        (Path(directory) / METADATA_FILE).write_text(metadata.model_dump_json())
+        return MoodClassifier(Path(directory))
 
 
 def classify(classifier: MoodClassifier, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Final
 
@@ -10,32 +9,15 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.evaluation.predictions import classify
+from pipelines.evaluation.predictions import classify, open_classifier
 from pipelines.export import to_onnx
-from service.classifier import GRAPH_FILE, METADATA_FILE, ClassifierMetadata, InputSpec, MoodClassifier, normalise
-from service.moods import MOODS
+from service.classifier import InputSpec, MoodClassifier, normalise
 
 _BATCH: Final = 256
 
 
 class ParityError(Exception):
     """A converted graph gives other probabilities than the model that it was made from."""
-
-
-def open_classifier(graph: Path, name: str, spec: InputSpec, temperature: float) -> MoodClassifier:
-    """The service's classifier on a graph that is not in a bundle yet.
-
-    Args:
-        graph: ONNX file.
-        name: Name of the model.
-        spec: Input of the graph.
-        temperature: Temperature of the calibration; 1 for none.
-    """
-    metadata = ClassifierMetadata(name=name, version="0", moods=MOODS, input=spec, temperature=temperature)
-    with tempfile.TemporaryDirectory() as directory:
-        (Path(directory) / GRAPH_FILE).write_bytes(graph.read_bytes())
-        (Path(directory) / METADATA_FILE).write_text(metadata.model_dump_json())
-        return MoodClassifier(Path(directory))
 
 
 def convert(

@@ -1,4 +1,4 @@
-"""A candidate for champion: a trained and evaluated model, as the stages `train` and `evaluate` leave it."""
+"""A candidate for champion: a trained and evaluated model, and the names of all its files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MODEL_FILE: Final = "model.keras"
 HISTORY_FILE: Final = "history.csv"
 SUMMARY_FILE: Final = "training.json"
 MODEL_FILES: Final = (MODEL_FILE, GRAPH_FILE, HISTORY_FILE, SUMMARY_FILE)
-"""The files of a model: what `train` writes, and the graph that `evaluate` makes of it."""
+"""The files of a model: those that `train` writes, and the graph that `evaluate` makes of it."""
 
 METRICS_FILE: Final = "metrics.json"
 PROVENANCE_FILE: Final = "provenance.json"
@@ -32,19 +32,19 @@ SLICES_PICTURE: Final = "slices.png"
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model with the figures that the gate judges it by.
+    """A model with the metrics by which the gate judges it.
 
     Attributes:
-        architecture: a key of `pipelines.training.networks.ARCHITECTURES`.
-        model: directory of `MODEL_FILES`.
-        evaluation: directory of the figures and pictures that `evaluate` wrote.
-        run_id: the MLflow run that trained it, in the store where it was trained.
-        digest: see `identity`. The same model has the same one in every clone and every store.
-        metrics: the content of `METRICS_FILE`.
-        input: what its graph takes.
-        mirror_averaging: whether its graph averages over mirror images; see `pipelines.export.serving_model`.
-        validation_faces: SHA-256 of the validation faces that it was measured on; figures of two candidates compare
-            where it is the same.
+        architecture: Name of the model in `params.yaml`.
+        model: Directory of `MODEL_FILES`.
+        evaluation: Directory of the files that `evaluate` wrote.
+        run_id: Id of the MLflow run that trained it, in the store where it was trained.
+        digest: Digest of the model, the same in every clone and every store; see `identity`.
+        metrics: Content of `METRICS_FILE`.
+        input: The graph's input.
+        mirror_averaging: Whether the graph averages over horizontal flips; see `pipelines.export.serving_model`.
+        validation_faces: SHA-256 of the validation faces that it was measured on. Metrics of two candidates can be
+            compared if it is the same.
     """
 
     architecture: str
@@ -88,7 +88,7 @@ class Candidate:
 
     @classmethod
     def of(cls, architecture: str) -> Candidate:
-        """The candidate that the stages of one architecture left.
+        """The candidate that the stages wrote for one model of `params.yaml`.
 
         Raises:
             FileNotFoundError: see `read`.
@@ -97,9 +97,9 @@ class Candidate:
 
 
 def identity(run_id: str, *, mirror_averaging: bool) -> str:
-    """By what a model is recognised: a digest of the run that trained it, and of how it is served.
+    """A model's digest: that of the run that trained it and of how it is served.
 
-    Not of its files: Keras stamps them with the time, and names and folds constants of a graph anew at every export.
+    Its files would not do: Keras writes the time into them, and names a graph's constants anew at every export.
     """
     return hashlib.sha256(f"{run_id} mirror_averaging={mirror_averaging}".encode()).hexdigest()
 

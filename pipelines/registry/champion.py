@@ -1,7 +1,7 @@
-"""The champion as git keeps it, in `models/champion`: its model, its figures, and why it is the champion.
+"""The champion as git keeps it, in `models/champion`: its model, its metrics and why it is the champion.
 
-The registry of an MLflow store says who is champion there; a fresh clone has an empty one. This copy lets `register`
-fill that registry again, and `package` know what it packs.
+The registry of an MLflow store says who is champion there, and a fresh clone has an empty one. This copy lets
+`register` fill that registry again, and tells `package` what to pack.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ class ChampionRecord(BaseModel):
     """The content of `champion.json`.
 
     Attributes:
-        architecture: a key of `pipelines.training.networks.ARCHITECTURES`.
-        version: in the registry where it was promoted. Another store may give it another number.
-        digest: see `pipelines.registry.candidates.identity`.
-        run_id: the MLflow run that trained it, in the store where it was trained.
-        reason: the gate's decision in one sentence.
-        decision: all of it, `pipelines.registry.gate.Decision` as a dictionary; None for a champion of before it was kept.
-        temperature: for `service.classifier.ClassifierMetadata`.
-        input: what the graph takes.
-        mirror_averaging: see `Candidate.mirror_averaging`.
-        validation_faces: see `Candidate.validation_faces`.
-        training_parameters: of its MLflow run.
-        metrics: as `evaluate` wrote them.
+        architecture: Name of the model in `params.yaml`.
+        version: Version in the registry where it was promoted. Another store may number it differently.
+        digest: See `pipelines.registry.candidates.identity`.
+        run_id: Id of the MLflow run that trained it, in the store where it was trained.
+        reason: The gate's decision in one sentence.
+        decision: The whole decision, `pipelines.registry.gate.Decision` as a dictionary; None if it is not known.
+        temperature: Temperature of `service.classifier.ClassifierMetadata`.
+        input: The graph's input.
+        mirror_averaging: See `Candidate.mirror_averaging`.
+        validation_faces: See `Candidate.validation_faces`.
+        training_parameters: Parameters of its MLflow run.
+        metrics: Metrics as `evaluate` wrote them.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -57,14 +57,14 @@ class ChampionRecord(BaseModel):
 
 @dataclass(frozen=True)
 class Champion:
-    """The record with the files that it is about."""
+    """The record and the files that it describes."""
 
     record: ChampionRecord
     candidate: Candidate
 
     @classmethod
     def read(cls, directory: Path = paths.CHAMPION) -> Champion | None:
-        """The champion in a directory; None where there is none."""
+        """The champion in a directory; None if there is none."""
         record = directory / RECORD_FILE
         if not record.exists():
             return None
@@ -73,10 +73,10 @@ class Champion:
         )
 
     def write(self, directory: Path = paths.CHAMPION) -> Champion:
-        """Copy it all into a directory, in the place of what is there.
+        """Copy everything into a directory, which is replaced.
 
         Returns:
-            The champion with its files in that directory.
+            The champion in that directory.
         """
         partial = directory.with_name(f".{directory.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)

@@ -1,7 +1,6 @@
-"""The gate's decision as Markdown: for `reports/register`, the registry's run and the model card.
+"""The gate's decision as Markdown, for `reports/register`, the registry's run and the model card.
 
-Reads the decision as it is written, `dataclasses.asdict(pipelines.registry.gate.Decision)`: one from an earlier release, or out
-of a registry, is no object.
+Takes `dataclasses.asdict(pipelines.registry.gate.Decision)`, the form in which a decision is stored.
 """
 
 from __future__ import annotations
@@ -19,37 +18,32 @@ def render(decision: Mapping[str, Any]) -> str:
 
 
 def details(decision: Mapping[str, Any]) -> str:
-    """What the decision rests on: the two models, who was out of bounds, and the evidence."""
-    parts = [_contenders(decision)]
-    if decision["out_of_bounds"]:
-        broken = "\n".join(f"- {name}: {'; '.join(bounds)}." for name, bounds in decision["out_of_bounds"].items())
-        parts.append(f"Not considered:\n\n{broken}")
-    if decision.get("evidence"):
-        parts.append(_evidence(decision["evidence"]))
-    return "\n\n".join(parts)
-
-
-def _contenders(decision: Mapping[str, Any]) -> str:
-    """Challenger and champion side by side."""
-    rows = [
+    """The grounds of the decision: the two models, the candidates out of bounds, and the evidence."""
+    models = [
         (role, model["name"], f"{model['score']:.4f}", model["size_bytes"], f"{model['latency_ms']:.2f} ms")
         for role in ("challenger", "champion")
         if (model := decision[role])
     ]
-    return markdown.table(["", "architecture", "score on validation", "bytes served", "one face"], rows)
+    parts = [markdown.table(["", "model", "score on validation", "bytes served", "one face"], models)]
+    if decision["out_of_bounds"]:
+        broken = "\n".join(f"- {name}: {'; '.join(bounds)}." for name, bounds in decision["out_of_bounds"].items())
+        parts.append(f"Not considered:\n\n{broken}")
+    if decision["evidence"]:
+        parts.append(_evidence(decision["evidence"]))
+    return "\n\n".join(parts)
 
 
 def _evidence(evidence: Mapping[str, Any]) -> str:
-    """What was asked of the challenger, and the table of the differences."""
+    """The rule in words, and the table of the differences."""
     metric, parts = evidence["metric"], evidence["parts"]
     rows = [_row(metric, "better" if metric["holds"] else "not better")]
     rows += [_row(part, "holds" if part["holds"] else "**worse**") for part in parts]
-    header = ["on", "figure", "images", "champion", "challenger", "difference", "interval", "margin", ""]
+    header = ["on", "metric", "images", "champion", "challenger", "difference", "interval", "margin", ""]
     return (
         f"Challenger minus champion on the same validation images, with two-sided {evidence['confidence']:.0%} "
         f"intervals of a paired bootstrap of {evidence['resamples']:,} resamples. The first row's interval must lie "
-        "above its margin. Every other row holds unless the difference is a loss of more than the margin and its "
-        f"interval lies below zero.\n\n{markdown.table(header, rows)}"
+        "above its margin. Every other row holds unless the challenger loses more than the margin and the interval of "
+        f"the difference lies below zero.\n\n{markdown.table(header, rows)}"
     )
 
 
@@ -57,7 +51,7 @@ def _row(part: Mapping[str, Any], verdict: str) -> list[object]:
     """One difference."""
     return [
         part["subject"],
-        part["figure"],
+        part["metric"],
         part["images"],
         f"{part['champion']:.4f}",
         f"{part['challenger']:.4f}",

@@ -1,22 +1,21 @@
-"""The gate: the rule by which a challenger takes the champion's place.
+"""The gate: the rule by which a challenger replaces the champion.
 
-The challenger is the best candidate inside the bounds of size and latency. It is promoted where it is better than the
-champion on the same validation images, and nowhere worse:
+The challenger is the best candidate inside the bounds of size and latency. It is promoted if it is better than the
+champion on the same validation images, and worse on none of their parts:
 
-- better: the two-sided interval of the difference of the metric, by a paired bootstrap, lies above
-  `gate.min_improvement`. At 95 % a challenger of equal quality gets through once in forty.
-- worse: the figure of a slice or a mood is lower by more than its margin, and the interval of that difference lies
-  below zero. By the first alone chance would decide where images are few (of 21 photos of a mood, one is some 5
-  points); by the second alone a loss that is certain and does not matter would count. Small groups are guarded as
-  closely as their numbers allow, and the intervals in the evidence say how closely that is.
+- Better: the two-sided interval of the metric's difference, from a paired bootstrap, lies above
+  `gate.min_improvement`. At 95 % a challenger of equal quality passes once in forty.
+- Worse: the metric under a corruption or for a mood is lower by more than its margin, and the interval of that
+  difference lies below zero. With the first condition alone, chance would decide on few images (of 21 photos of a
+  mood, one is about 5 points). With the second alone, a certain but irrelevant loss would count. Small groups are
+  guarded as closely as their numbers allow; the intervals in the evidence show how closely that is.
 
-A mood is compared by F1, on FER2013's images and on photos alike: a challenger that names a mood less often, and is
-right more often, is not worse at it, though its recall is lower. By recall every challenger that finds more of the
-scarce moods would be refused, for it can find them only among what was taken for the frequent ones.
+Moods are compared by F1, on FER2013's images and on photos alike. A challenger that names a mood less often and is
+right more often is not worse at it, although its recall is lower. By recall, every challenger that finds more of the
+rare moods would be refused, because it can only find them among what was taken for the frequent ones.
 
-The intervals know of the chance in the images, not of the choice among several candidates, which favours a lucky one.
-
-Pure: it knows figures and answers, not files, registries or models.
+The intervals cover chance in the images. They do not cover the choice among several candidates, which favours a lucky
+one. Pure: the module knows metrics and predictions, but no files, registries or models.
 """
 
 from __future__ import annotations
@@ -35,15 +34,15 @@ from service.moods import MOODS
 
 
 @dataclass(frozen=True)
-class Contender:
-    """What the gate knows of a model, besides its answers.
+class GateEntry:
+    """What the gate knows of a model, besides its predictions.
 
     Attributes:
-        name: for messages; the architecture.
-        digest: the same for the same model.
-        score: the figure that decides, higher is better, measured on the same images for all.
-        size_bytes: of the served graph.
-        latency_ms: median time for one face on one thread.
+        name: Name of the model, for messages.
+        digest: Digest that is the same for the same model.
+        score: Deciding metric, measured on the same images for all; higher is better.
+        size_bytes: Size of the served graph.
+        latency_ms: Median time for one face on one thread.
     """
 
     name: str
@@ -55,23 +54,23 @@ class Contender:
 
 @dataclass(frozen=True)
 class Difference:
-    """A figure of two models on the same images.
+    """A metric of two models on the same images.
 
     Attributes:
-        subject: what the images are: `validation`, `mood negative`, `slice dark`, `photos`, `photos: mood other`.
-        figure: what was measured on them: `weighted_f1`, `f1`.
-        images: how many; for a mood's figure those that show it.
-        champion: the champion's figure.
-        challenger: the challenger's.
-        difference: challenger minus champion.
-        low: lower end of the difference's interval.
-        high: upper end.
-        margin: by how much the challenger must be better or may be worse.
-        holds: whether it is, or is not.
+        subject: The images: `validation`, `mood negative`, `corruption dark`, `photos`, `photos: mood other`.
+        metric: The metric: `weighted_f1` or `f1`.
+        images: Number of images; for a mood those that show it.
+        champion: The champion's value.
+        challenger: The challenger's value.
+        difference: Challenger minus champion.
+        low: Lower end of the difference's interval.
+        high: Upper end of the interval.
+        margin: How much better the challenger must be, or how much worse it may be.
+        holds: Whether the condition holds.
     """
 
     subject: str
-    figure: str
+    metric: str
     images: int
     champion: float
     challenger: float
@@ -84,13 +83,13 @@ class Difference:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the gate found between challenger and champion.
+    """The evidence between challenger and champion.
 
     Attributes:
-        confidence: of the intervals, two-sided.
-        resamples: of the paired bootstrap.
-        metric: the figure that decides, on which the challenger must be better.
-        parts: moods, slices, photos and their moods, on none of which it may be worse.
+        confidence: Confidence level of the two-sided intervals.
+        resamples: Resamples of the paired bootstrap.
+        metric: The deciding metric, on which the challenger must be better.
+        parts: Moods, corruptions, photos and their moods, on none of which it may be worse.
     """
 
     confidence: float
@@ -101,57 +100,57 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Decision:
-    """What the gate decided, and why.
+    """The gate's decision and its reason.
 
     Attributes:
-        promoted: whether the challenger becomes the champion.
-        challenger: the best candidate inside the bounds; None where there is none.
-        champion: who was champion before; None where nobody was.
-        out_of_bounds: why a candidate did not become the challenger, by name; only those that broke a bound.
-        evidence: None where there were no two models to compare.
-        reason: the decision in one sentence.
+        promoted: Whether the challenger becomes the champion.
+        challenger: The best candidate inside the bounds; None if there is none.
+        champion: The champion before; None if there was none.
+        out_of_bounds: The bounds that candidates break, by name of the candidate.
+        evidence: The comparison; None if there were no two models to compare.
+        reason: The decision in one sentence.
     """
 
     promoted: bool
-    challenger: Contender | None
-    champion: Contender | None
+    challenger: GateEntry | None
+    champion: GateEntry | None
     out_of_bounds: dict[str, list[str]]
     evidence: Evidence | None
     reason: str
 
 
-def figure(metrics: Mapping[str, Any], name: str) -> float:
-    """A figure out of nested metrics by its dotted name: `validation.ferplus.weighted_f1`.
+def metric_value(metrics: Mapping[str, Any], name: str) -> float:
+    """A value of nested metrics by its dotted name, for example `validation.ferplus.weighted_f1`.
 
     Raises:
-        KeyError: the metrics hold no such figure.
+        KeyError: there is no such metric.
     """
     value: Any = metrics
     for key in name.split("."):
         if not isinstance(value, Mapping) or key not in value:
-            raise KeyError(f"the metrics hold no figure {name!r} (gate.metric in params.yaml)")
+            raise KeyError(f"there is no metric {name!r} (gate.metric in params.yaml)")
         value = value[key]
     return float(value)
 
 
-def contender(name: str, digest: str, metrics: Mapping[str, Any], params: GateParams) -> Contender:
-    """What the gate knows of a model, out of its metrics.
+def entry(name: str, digest: str, metrics: Mapping[str, Any], params: GateParams) -> GateEntry:
+    """What the gate knows of a model, from its metrics.
 
     Raises:
-        KeyError: the metrics lack a figure that the rule needs.
+        KeyError: a metric that the rule needs is missing.
     """
-    return Contender(
+    return GateEntry(
         name,
         digest,
-        figure(metrics, params.metric),
-        int(figure(metrics, "size_bytes")),
-        figure(metrics, "latency_ms"),
+        metric_value(metrics, params.metric),
+        int(metric_value(metrics, "size_bytes")),
+        metric_value(metrics, "latency_ms"),
     )
 
 
-def score(answers: ValidationPredictions, params: GateParams) -> float:
-    """The figure that decides, out of a model's answers; as `evaluate` has it in its metrics."""
-    first, _ = bootstrap.metric_of_both(_joint(answers.ferplus, answers.ferplus), METRICS[_metric(params)])
+def score(predictions: ValidationPredictions, params: GateParams) -> float:
+    """The deciding metric of a model's predictions, rounded as in `metrics.json`."""
+    first, _ = bootstrap.metric_of_both(_joint(predictions.ferplus, predictions.ferplus), METRICS[_metric(params)])
     return float(f"{float(first):.5g}")
 
 
@@ -161,12 +160,12 @@ def _joint(champion: Predictions, challenger: Predictions) -> Counts:
 
 
 def _metric(params: GateParams) -> str:
-    """Name in `METRICS` of the figure that decides."""
+    """The deciding metric's name in `METRICS`."""
     return params.metric.removeprefix("validation.ferplus.")
 
 
-def broken_bounds(candidate: Contender, params: GateParams) -> list[str]:
-    """The bounds that a candidate breaks, in words; none for one that may become champion."""
+def broken_bounds(candidate: GateEntry, params: GateParams) -> list[str]:
+    """The bounds that a candidate breaks, in words; empty if it may become champion."""
     broken = []
     if candidate.size_bytes > params.max_bytes:
         broken.append(f"{candidate.size_bytes:,} bytes are more than {params.max_bytes:,}")
@@ -175,30 +174,30 @@ def broken_bounds(candidate: Contender, params: GateParams) -> list[str]:
     return broken
 
 
-def best_inside(candidates: Sequence[Contender], params: GateParams) -> Contender | None:
-    """The candidate with the best score inside the bounds, the smaller one among equals; None where none is inside."""
+def best_inside(candidates: Sequence[GateEntry], params: GateParams) -> GateEntry | None:
+    """The candidate with the best score inside the bounds, the smaller one among equals; None if none is inside."""
     inside = [candidate for candidate in candidates if not broken_bounds(candidate, params)]
     return max(inside, key=lambda one: (one.score, -one.size_bytes), default=None)
 
 
 def decide(
-    candidates: Sequence[Contender],
-    champion: Contender | None,
+    candidates: Sequence[GateEntry],
+    champion: GateEntry | None,
     params: GateParams,
-    answers: Mapping[str, ValidationPredictions],
+    predictions: Mapping[str, ValidationPredictions],
 ) -> Decision:
-    """Whether the best candidate inside the bounds takes the champion's place.
+    """Decide whether the best candidate inside the bounds replaces the champion.
 
     Args:
-        candidates: at least one.
-        champion: who holds the place; its score must have been measured on the candidates' images.
-        params: the rule.
-        answers: those of the best candidate inside the bounds and of the champion, by digest. Not looked at where
-            they are the same model, or one of them is missing.
+        candidates: At least one candidate.
+        champion: The champion, with a score measured on the candidates' images; None if there is none.
+        params: The rule.
+        predictions: Predictions of the best candidate inside the bounds and of the champion, by digest. They are not
+            needed if both are the same model or one of them is missing.
 
     Raises:
-        KeyError: answers that are needed are not there.
-        ValueError: they are not to the same images.
+        KeyError: predictions that are needed are missing.
+        ValueError: the predictions are for different images.
     """
     broken = {candidate.name: broken_bounds(candidate, params) for candidate in candidates}
     out_of_bounds = {name: bounds for name, bounds in broken.items() if bounds}
@@ -215,7 +214,7 @@ def decide(
     if challenger.digest == champion.digest:
         return decision(False, f"The champion stays: the best candidate, {challenger.name}, is the champion itself.")
 
-    evidence = compare(answers[challenger.digest], answers[champion.digest], params)
+    evidence = compare(predictions[challenger.digest], predictions[champion.digest], params)
     metric = evidence.metric
     score += (
         f" against {champion.score:.4f}, a difference of {metric.difference:+.4f} "
@@ -225,7 +224,7 @@ def decide(
         reason = f"The champion stays: {challenger.name} has {score}; the interval must lie above {metric.margin:g}."
         return decision(False, reason, evidence)
     losses = [
-        f"{part.subject} ({part.figure} {part.challenger:.4f} against {part.champion:.4f})"
+        f"{part.subject} ({part.metric} {part.challenger:.4f} against {part.champion:.4f})"
         for part in evidence.parts
         if not part.holds
     ]
@@ -234,18 +233,18 @@ def decide(
         return decision(False, reason, evidence)
     return decision(
         True,
-        f"{challenger.name} replaces the champion, {champion.name}: {score}; it is inside the bounds, and on no slice "
-        "or mood worse by more than the margin.",
+        f"{challenger.name} replaces the champion, {champion.name}: {score}; it is inside the bounds and, "
+        "under every corruption and for every mood, not worse by more than the margin.",
         evidence,
     )
 
 
 class _Part(NamedTuple):
-    """What is compared on which images: `subject`, `figure`, `images` and `margin` as in `Difference`, `measure` the
-    figure's arithmetic, `joint` as `paired_bootstrap.joint_counts` gives it."""
+    """One comparison: `subject`, `metric`, `images` and `margin` as in `Difference`, the metric's function `measure`,
+    and `joint`, the result of `bootstrap.joint_counts`."""
 
     subject: str
-    figure: str
+    metric: str
     measure: Metric
     joint: Counts
     images: int
@@ -256,12 +255,12 @@ def compare(challenger: ValidationPredictions, champion: ValidationPredictions, 
     """The evidence between two models.
 
     Args:
-        challenger: its answers.
-        champion: its answers to the same images, whole and in the same slices.
-        params: the rule.
+        challenger: Its predictions.
+        champion: Its predictions for the same images, clean and under the same corruptions.
+        params: The rule.
 
     Raises:
-        ValueError: the answers are to other images or slices.
+        ValueError: the predictions are for different images or corruptions.
     """
     _require_same_images(challenger, champion)
     faces = _joint(champion.ferplus, challenger.ferplus)
@@ -271,7 +270,7 @@ def compare(challenger: ValidationPredictions, champion: ValidationPredictions, 
     overall = _Part("validation", metric, METRICS[metric], faces, int(faces.sum()), params.min_improvement)
     parts = [
         *_moods("mood", "f1", f1_of, faces, params.max_mood_loss),
-        *_slices(challenger, champion, params),
+        *_corruptions(challenger, champion, params),
         *_photos(challenger, champion, params),
     ]
     return Evidence(
@@ -283,14 +282,14 @@ def compare(challenger: ValidationPredictions, champion: ValidationPredictions, 
 
 
 def _difference(part: _Part, params: GateParams, random: np.random.Generator, *, must_be_better: bool) -> Difference:
-    """Measure a part; `random` is the source of the resamples."""
+    """Measure one part; `random` is the generator of the resamples."""
     champion, challenger = (float(value) for value in bootstrap.metric_of_both(part.joint, part.measure))
     low, high = bootstrap.interval(part.joint, part.measure, params.confidence, params.resamples, random)
     gained = challenger - champion
     holds = low > part.margin if must_be_better else gained >= -part.margin or high >= 0
     return Difference(
         subject=part.subject,
-        figure=part.figure,
+        metric=part.metric,
         images=part.images,
         champion=round(champion, 5),
         challenger=round(challenger, 5),
@@ -303,42 +302,44 @@ def _difference(part: _Part, params: GateParams, random: np.random.Generator, *,
 
 
 def _require_same_images(challenger: ValidationPredictions, champion: ValidationPredictions) -> None:
-    """Raise a ValueError where two models did not answer the same images."""
+    """Raise a ValueError if two models did not predict the same images."""
     same = (
         np.array_equal(challenger.ferplus.moods, champion.ferplus.moods)
         and np.array_equal(challenger.photos.moods, champion.photos.moods)
         and set(challenger.corrupted) == set(champion.corrupted)
     )
     if not same:
-        raise ValueError("challenger and champion did not answer the same validation images: measure one of them again")
+        raise ValueError(
+            "challenger and champion did not predict the same validation images: measure one of them again"
+        )
 
 
 def _moods(
-    prefix: str, name: str, figure_of: Callable[[int], Metric], joint: Counts, margin: float, least: int = 0
+    prefix: str, name: str, metric_of: Callable[[int], Metric], joint: Counts, margin: float, least: int = 0
 ) -> list[_Part]:
-    """A part for each mood that enough images show."""
+    """One part for each mood with enough images."""
     shown = joint.sum(axis=(1, 2))
     return [
-        _Part(f"{prefix} {mood}", name, figure_of(code), joint, int(shown[code]), margin)
+        _Part(f"{prefix} {mood}", name, metric_of(code), joint, int(shown[code]), margin)
         for code, mood in enumerate(MOODS)
         if shown[code] >= least
     ]
 
 
-def _slices(challenger: ValidationPredictions, champion: ValidationPredictions, params: GateParams) -> list[_Part]:
-    """A part for each slice."""
+def _corruptions(challenger: ValidationPredictions, champion: ValidationPredictions, params: GateParams) -> list[_Part]:
+    """One part for each corruption."""
     joints = {
         name: joint_counts(challenger.ferplus.moods, champion.corrupted[name], predicted)
         for name, predicted in challenger.corrupted.items()
     }
     return [
-        _Part(f"slice {name}", "weighted_f1", weighted_f1, joint, int(joint.sum()), params.max_slice_loss)
+        _Part(f"corruption {name}", "weighted_f1", weighted_f1, joint, int(joint.sum()), params.max_slice_loss)
         for name, joint in joints.items()
     ]
 
 
 def _photos(challenger: ValidationPredictions, champion: ValidationPredictions, params: GateParams) -> list[_Part]:
-    """A part for the photos, and one for each of their moods that has enough; none where there are no photos."""
+    """One part for the photos and one for each of their moods with enough photos; none if there are no photos."""
     count = len(challenger.photos)
     if not count:
         return []

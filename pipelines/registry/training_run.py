@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import keras
 import mlflow
 import numpy as np
+import pandas as pd
 from mlflow.models import infer_signature
-from numpy.typing import NDArray
 
 from pipelines import paths
 from pipelines.callbacks.checkpoints import Checkpoints, fingerprint
 from pipelines.callbacks.progress import EpochProgress
 from pipelines.data.face_sets import FaceSet
-from pipelines.registry import tracking
+from pipelines.registry import mlflow_store, provenance
 from pipelines.registry.candidates import HISTORY_FILE, MODEL_FILE, SUMMARY_FILE
 from pipelines.training import networks
 from pipelines.training.config import TrainingConfig
 from pipelines.training.distillation import TeacherPredictions
 from pipelines.training.fit import MONITOR, fit
-from service.classifier import InputSpec, normalise
 
 
 class LogToMlflow(keras.callbacks.Callback):
@@ -34,24 +34,35 @@ class LogToMlflow(keras.callbacks.Callback):
         mlflow.log_metrics({name: float(value) for name, value in (logs or {}).items()}, step=epoch)
 
 
-def mean_face(faces: FaceSet, spec: InputSpec) -> NDArray[np.float32]:
-    """An input example that shows nobody: the mean of all faces, float32 (1, size, size, 1)."""
-    return normalise(faces.pixels.mean(axis=0).round().astype(np.uint8)[None], spec)
-
-
-def log_inputs(config: TrainingConfig) -> None:
-    """Record parameters, code and data of the active run."""
-    mlflow.log_params(tracking.flatten(config.parameters()))
+def log_inputs(parameters: Mapping[str, Any], git_commit: str) -> None:
+    """Record flat parameters, code and data of a training in the active run."""
+    mlflow.log_params(dict(parameters))
     mlflow.set_tags(
         {
-            "architecture": config.model.name,
-            "git_commit": tracking.git_commit(),
-            "dvc.faces": tracking.dvc_hash(paths.FACES),
-            "dvc.data": tracking.dvc_hash(Path("data")),
-            "keras_backend": keras.backend.backend(),
+            "architecture": parameters["architecture"],
+            "git_commit": git_commit,
+            "dvc.faces": provenance.dvc_hash(paths.FACES),
+            "dvc.data": provenance.dvc_hash(Path("data")),
         }
     )
-    tracking.log_dataset(paths.face_set("train"), "training")
+    mlflow_store.log_dataset(paths.face_set("train"), "training")
+
+
+def log_model(model: keras.Model, history: Path) -> None:
+    """Record a trained network and the file of its curves in the active run."""
+    best_epoch = int(pd.read_csv(history)[MONITOR].idxmin())
+    mlflow.log_metrics({"parameters": model.count_params(), "best_epoch": best_epoch})
+    mlflow.log_artifact(str(history))
+    example = np.zeros((1, *model.input_shape[1:]), np.float32)  # mid-grey: shows nobody
+    # The flavour mlflow.tensorflow saves Keras 3 models; mlflow.keras fails on input examples (MLflow 3.17). The
+    # requirements are given because MLflow would otherwise find them by loading the model in another process.
+    mlflow.tensorflow.log_model(
+        model,
+        name="model",
+        signature=infer_signature(example, model.predict(example, verbose=0)),
+        input_example=example,
+        pip_requirements=mlflow.tensorflow.get_default_pip_requirements(),
+    )
 
 
 def train(config: TrainingConfig, directory: Path, checkpoint: Path) -> keras.Model:
@@ -74,13 +85,15 @@ def train(config: TrainingConfig, directory: Path, checkpoint: Path) -> keras.Mo
     if config.model.init_from:
         inputs.append(paths.MODELS / config.model.init_from / MODEL_FILE)
         init_from = keras.models.load_model(inputs[-1], compile=False)
-    checkpoints = Checkpoints(checkpoint, fingerprint(config.parameters(), *inputs))
-    tracking.connect()
-    run_id = checkpoints.run_id if checkpoints.run_id and tracking.run_exists(checkpoints.run_id) else None
+    parameters = mlflow_store.flatten(config.parameters())
+    checkpoints = Checkpoints(checkpoint, fingerprint(parameters, *inputs))
+    mlflow_store.connect()
+    run_id = checkpoints.run_id if checkpoints.run_id and mlflow_store.run_exists(checkpoints.run_id) else None
     with mlflow.start_run(run_id=run_id, run_name=config.model.name) as active:
         checkpoints.run_id = active.info.run_id
         if run_id is None:
-            log_inputs(config)
+            log_inputs(parameters, provenance.git_commit())
+            mlflow.set_tag("keras_backend", keras.backend.backend())
         started = time.monotonic()
         reporters = [LogToMlflow(), EpochProgress(config.model.name)]
         model, history = fit(config, faces, validation, checkpoints, reporters, predictions, init_from)
@@ -102,14 +115,5 @@ def train(config: TrainingConfig, directory: Path, checkpoint: Path) -> keras.Mo
             "keras_backend": keras.backend.backend(),
         }
         (directory / SUMMARY_FILE).write_text(json.dumps(summary, indent=2) + "\n")
-        mlflow.log_metrics({"parameters": summary["parameters"], "best_epoch": best_epoch})
-        mlflow.log_artifact(str(directory / HISTORY_FILE))
-        example = mean_face(faces, config.spec)
-        # The flavour mlflow.tensorflow saves Keras 3 models; mlflow.keras fails on input examples (MLflow 3.17).
-        mlflow.tensorflow.log_model(
-            model,
-            name="model",
-            signature=infer_signature(example, model.predict(example, verbose=0)),
-            input_example=example,
-        )
+        log_model(model, directory / HISTORY_FILE)
     return model

@@ -19,10 +19,9 @@ from pipelines import evaluate
 from pipelines.data.face_sets import FaceSet
 from pipelines.data.splits import photos_of_split
 from pipelines.evaluation.corruptions import CORRUPTIONS
-from pipelines.evaluation.predictions import ValidationPredictions
-from pipelines.export import parity
+from pipelines.evaluation.predictions import ValidationPredictions, open_classifier
 from pipelines.params import Params
-from pipelines.registry import runs, tracking
+from pipelines.registry import mlflow_store, runs
 from service.moods import MOODS
 from tests.conftest import ROOT
 from tests.support import toys
@@ -156,7 +155,7 @@ def test_the_validation_predictions_are_kept_for_the_gate(inside: Path) -> None:
 
 def test_the_graph_repeats_the_predictions_that_were_kept(inside: Path) -> None:
     params, temperature = Params.read(), figures(inside)["temperature"]
-    classifier = parity.open_classifier(Path("models/toy/mood.onnx"), "toy", params.input, temperature)
+    classifier = open_classifier(Path("models/toy/mood.onnx"), "toy", params.input, temperature)
     validation = FaceSet.load(Path("faces/validation.npz"))
     repeated = ValidationPredictions.measure(classifier, validation, params.evaluate.seed)
     kept = ValidationPredictions.load(Path("reports/evaluate/toy/validation.npz"))
@@ -214,7 +213,7 @@ def test_pictures_and_plots_are_written(evaluated: Path) -> None:
 
 
 def test_the_run_that_trained_the_model_holds_all_of_it(inside: Path) -> None:
-    run_id = tracking.find_run("made elsewhere")
+    run_id = mlflow_store.find_run("made elsewhere")
     assert run_id is not None
     run = mlflow.get_run(run_id)
     assert run.data.metrics["test/ferplus/weighted_f1"] == 1
@@ -226,20 +225,20 @@ def test_the_run_that_trained_the_model_holds_all_of_it(inside: Path) -> None:
 
 
 def test_a_run_that_this_store_lacks_is_restored_with_parameters_curves_and_model(inside: Path) -> None:
-    run_id = tracking.find_run("made elsewhere")
+    run_id = mlflow_store.find_run("made elsewhere")
     assert run_id is not None
     run = mlflow.get_run(run_id)
     assert run.data.tags["restored_from_git"] == "true"
     assert run.data.params["learning_rate"] == "0.001"
     curve = mlflow.MlflowClient().get_metric_history(run_id, "val_cross_entropy")
     assert [(point.step, point.value) for point in curve] == [(0, 1.2), (1, 1.0), (2, 1.1)]
-    restored = mlflow.tensorflow.load_model(f"models:/{tracking.logged_model_id(run_id)}")
+    restored = mlflow.tensorflow.load_model(f"models:/{mlflow_store.logged_model_id(run_id)}")
     np.testing.assert_array_equal(restored.get_weights()[0], toys.brightness_model().get_weights()[0])
 
 
 def test_a_run_is_restored_once(inside: Path) -> None:
     run_id = runs.ensure_training_run(Path("models/toy"))
-    assert runs.ensure_training_run(Path("models/toy")) == run_id == tracking.find_run("made elsewhere")
+    assert runs.ensure_training_run(Path("models/toy")) == run_id == mlflow_store.find_run("made elsewhere")
 
 
 def test_a_name_that_is_no_candidate_is_refused_with_the_names_that_are(inside: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.registry import tracking
+from pipelines.registry import mlflow_store
 
 
 def use_store(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -15,7 +15,7 @@ def use_store(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     The URI holds the absolute path, because MLflow would take `sqlite:///mlflow.db` of the next test for this one.
     """
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{database}")
-    tracking.connect()
+    mlflow_store.connect()
 
 
 def enter(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:

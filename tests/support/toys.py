@@ -154,7 +154,11 @@ def write_candidate(
     evaluation.mkdir(parents=True, exist_ok=True)
     metrics = {
         "validation": {"ferplus": {"weighted_f1": score}},
-        "test": {"ferplus": {"weighted_f1": score - 0.01}},
+        "test": {
+            **{test: {"weighted_f1": score - 0.01} for test in ("ferplus", "original", "photos")},
+            "worst_slice_loss": 0.1,
+        },
+        "parameters": model.count_params(),
         "temperature": 1.25,
         "size_bytes": size_bytes,
         "latency_ms": latency_ms,

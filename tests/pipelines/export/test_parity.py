@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.evaluation.predictions import open_classifier
 from pipelines.export import parity, to_onnx
 from service.classifier import InputSpec
 from tests.support import toys
@@ -24,7 +25,7 @@ def test_a_converted_graph_gives_the_probabilities_of_its_model(tmp_path: Path) 
 def test_a_graph_of_another_model_is_rejected(tmp_path: Path) -> None:
     graph = tmp_path / "other.onnx"
     to_onnx.export(toys.brightness_model(sharpness=2.0), (None, toys.SIZE, toys.SIZE, 1), graph, [to_onnx.OUTPUT_NAME])
-    classifier = parity.open_classifier(graph, "other", SPEC, temperature=1.0)
+    classifier = open_classifier(graph, "other", SPEC, temperature=1.0)
     with pytest.raises(parity.ParityError, match="other differs from the Keras model"):
         parity.check_parity(toys.brightness_model(), classifier, toys.faces(8).pixels, limit=1e-4)
 
@@ -32,5 +33,5 @@ def test_a_graph_of_another_model_is_rejected(tmp_path: Path) -> None:
 def test_a_graph_can_be_opened_with_a_temperature(tmp_path: Path) -> None:
     faces = toys.faces(8).pixels
     plain, _ = parity.convert(toys.brightness_model(), tmp_path / "toy.onnx", "toy", SPEC, faces, limit=1e-4)
-    cooler = parity.open_classifier(tmp_path / "toy.onnx", "toy", SPEC, temperature=0.5)
+    cooler = open_classifier(tmp_path / "toy.onnx", "toy", SPEC, temperature=0.5)
     assert (cooler.predict(faces).max(axis=1) > plain.predict(faces).max(axis=1)).all()

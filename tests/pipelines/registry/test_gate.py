@@ -1,4 +1,4 @@
-"""`pipelines.registry.gate`: who becomes champion, on figures and answers alone."""
+"""`pipelines.registry.gate`: who becomes champion, from metrics and predictions alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sklearn.metrics import f1_score
 from pipelines.evaluation.predictions import Predictions, ValidationPredictions
 from pipelines.params import GateParams, Params
 from pipelines.registry import gate
-from pipelines.registry.gate import Contender, Decision, Difference
+from pipelines.registry.gate import Decision, Difference, GateEntry
 from service.moods import MOODS
 from tests.conftest import ROOT
 
@@ -34,7 +34,7 @@ RULE = GateParams(
 )
 PER_MOOD = 500
 PHOTOS = {"positive": 300, "negative": 25, "neutral": 400, "other": 12}
-SLICES = ("dark", "mouth_covered")
+CORRUPTED = ("dark", "mouth_covered")
 
 
 def truth(counts: Mapping[str, int]) -> NDArray[np.int8]:
@@ -42,7 +42,7 @@ def truth(counts: Mapping[str, int]) -> NDArray[np.int8]:
     return np.repeat(np.arange(len(MOODS), dtype=np.int8), [counts[mood] for mood in MOODS])
 
 
-def answered(counts: Mapping[str, int], right: float, others: Mapping[str, float], skip: int = 0) -> NDArray[np.int8]:
+def predicted(counts: Mapping[str, int], right: float, others: Mapping[str, float], skip: int = 0) -> NDArray[np.int8]:
     """A mood for each image: of each true mood a share is right, the rest is taken for the next mood.
 
     Args:
@@ -58,39 +58,39 @@ def answered(counts: Mapping[str, int], right: float, others: Mapping[str, float
     return np.concatenate(parts).astype(np.int8)
 
 
-def answers(
+def predictions(
     right: float,
     *,
     moods: Mapping[str, float] | None = None,
-    slices: Mapping[str, float] | None = None,
+    corrupted: Mapping[str, float] | None = None,
     photos: float = 0.9,
     photo_moods: Mapping[str, float] | None = None,
     skip: int = 0,
 ) -> ValidationPredictions:
-    """Answers of a model to 2,000 faces, in two slices, and to some photos; see `answered` for the shares."""
+    """Predictions for 2,000 faces, clean and corrupted in two ways, and for photos; `predicted` explains the shares."""
     faces = dict.fromkeys(MOODS, PER_MOOD)
-    shares = dict.fromkeys(SLICES, right) | dict(slices or {})
+    shares = dict.fromkeys(CORRUPTED, right) | dict(corrupted or {})
     return ValidationPredictions(
-        Predictions(truth(faces), np.eye(4, dtype=np.float32)[answered(faces, right, moods or {}, skip)]),
-        Predictions(truth(PHOTOS), np.eye(4, dtype=np.float32)[answered(PHOTOS, photos, photo_moods or {}, skip)]),
-        {name: answered(faces, shares[name], {}, skip) for name in SLICES},
+        Predictions(truth(faces), np.eye(4, dtype=np.float32)[predicted(faces, right, moods or {}, skip)]),
+        Predictions(truth(PHOTOS), np.eye(4, dtype=np.float32)[predicted(PHOTOS, photos, photo_moods or {}, skip)]),
+        {name: predicted(faces, shares[name], {}, skip) for name in CORRUPTED},
     )
 
 
-def contender(name: str, score: float, **figures: Any) -> Contender:
-    return Contender(
+def entry(name: str, score: float, **values: Any) -> GateEntry:
+    return GateEntry(
         **{"name": name, "digest": f"digest of {name}", "score": score, "size_bytes": 200_000, "latency_ms": 0.2}
-        | figures
+        | values
     )
 
 
-CHAMPION = contender("champion", 0.80)
+CHAMPION = entry("champion", 0.80)
 
 
 def decide(challenger: ValidationPredictions, champion: ValidationPredictions | None = None, **rule: Any) -> Decision:
-    """What becomes of a challenger of score 0.9 with such answers; the champion's are right in 80 %."""
-    best = contender("challenger", 0.9)
-    seen = {best.digest: challenger, CHAMPION.digest: champion or answers(0.80)}
+    """The decision about a challenger of score 0.9 with these predictions; the champion is right in 80 %."""
+    best = entry("challenger", 0.9)
+    seen = {best.digest: challenger, CHAMPION.digest: champion or predictions(0.80)}
     return gate.decide([best], CHAMPION, RULE.model_copy(update=rule), seen)
 
 
@@ -101,7 +101,7 @@ def part(decision: Decision, subject: str) -> Difference:
 
 
 def test_the_best_candidate_becomes_the_first_champion() -> None:
-    decision = gate.decide([contender("good", 0.7), contender("best", 0.8)], None, RULE, {})
+    decision = gate.decide([entry("good", 0.7), entry("best", 0.8)], None, RULE, {})
     assert decision.promoted
     assert decision.challenger is not None
     assert decision.challenger.name == "best"
@@ -110,7 +110,7 @@ def test_the_best_candidate_becomes_the_first_champion() -> None:
 
 
 def test_a_clearly_better_challenger_replaces_the_champion() -> None:
-    decision = decide(answers(0.85))
+    decision = decide(predictions(0.85))
     assert decision.promoted
     assert "challenger replaces the champion, champion" in decision.reason
     assert decision.evidence is not None
@@ -120,34 +120,34 @@ def test_a_clearly_better_challenger_replaces_the_champion() -> None:
 
 @pytest.mark.parametrize("skip", [0, 100], ids=["the same errors", "as many errors on other images"])
 def test_a_challenger_of_equal_quality_is_refused(skip: int) -> None:
-    decision = decide(answers(0.80, skip=skip))
+    decision = decide(predictions(0.80, skip=skip))
     assert not decision.promoted
     assert "The champion stays" in decision.reason
     assert "the interval must lie above 0" in decision.reason
 
 
 def test_a_worse_challenger_is_refused() -> None:
-    assert not decide(answers(0.75)).promoted
+    assert not decide(predictions(0.75)).promoted
 
 
 def test_a_gain_that_may_be_chance_is_refused() -> None:
-    decision = decide(answers(0.81, skip=100))
+    decision = decide(predictions(0.81, skip=100))
     assert not decision.promoted
     assert decision.evidence is not None
     assert decision.evidence.metric.difference > 0 > decision.evidence.metric.low
 
 
-def test_the_same_gain_is_no_chance_where_both_err_on_the_same_images() -> None:
-    assert decide(answers(0.81)).promoted
+def test_the_same_gain_is_no_chance_if_both_err_on_the_same_images() -> None:
+    assert decide(predictions(0.81)).promoted
 
 
 @pytest.mark.parametrize(("improvement", "promoted"), [(0.03, True), (0.045, False)])
 def test_an_improvement_can_be_asked_for(improvement: float, promoted: bool) -> None:
-    assert decide(answers(0.85), min_improvement=improvement).promoted is promoted
+    assert decide(predictions(0.85), min_improvement=improvement).promoted is promoted
 
 
 def test_a_challenger_that_is_better_overall_and_much_worse_on_one_mood_is_refused() -> None:
-    decision = decide(answers(0.90, moods={"negative": 0.65}))
+    decision = decide(predictions(0.90, moods={"negative": 0.65}))
     assert not decision.promoted
     assert decision.evidence is not None
     assert decision.evidence.metric.holds
@@ -156,34 +156,34 @@ def test_a_challenger_that_is_better_overall_and_much_worse_on_one_mood_is_refus
 
 
 def test_a_challenger_that_is_better_overall_and_a_little_worse_on_one_mood_is_promoted() -> None:
-    decision = decide(answers(0.85, moods={"negative": 0.78}))
+    decision = decide(predictions(0.85, moods={"negative": 0.78}))
     assert decision.promoted
     assert -RULE.max_mood_loss < part(decision, "mood negative").difference < 0.01
 
 
-def test_a_challenger_that_is_better_overall_and_much_worse_on_one_slice_is_refused() -> None:
-    decision = decide(answers(0.85, slices={"dark": 0.75}))
+def test_a_challenger_that_is_better_overall_and_much_worse_under_one_corruption_is_refused() -> None:
+    decision = decide(predictions(0.85, corrupted={"dark": 0.75}))
     assert not decision.promoted
-    assert "is worse on slice dark (weighted_f1 0.7500 against 0.8000)" in decision.reason
-    assert not part(decision, "slice dark").holds
-    assert part(decision, "slice mouth_covered").holds
+    assert "is worse on corruption dark (weighted_f1 0.7500 against 0.8000)" in decision.reason
+    assert not part(decision, "corruption dark").holds
+    assert part(decision, "corruption mouth_covered").holds
 
 
 def test_a_challenger_that_is_better_overall_and_much_worse_on_photos_is_refused() -> None:
-    decision = decide(answers(0.85, photos=0.86))
+    decision = decide(predictions(0.85, photos=0.86))
     assert not decision.promoted
     assert not part(decision, "photos").holds
 
 
 def test_a_mood_of_the_photos_that_is_much_less_often_found_refuses_a_challenger() -> None:
-    decision = decide(answers(0.85, photo_moods={"negative": 0.4}))
+    decision = decide(predictions(0.85, photo_moods={"negative": 0.4}))
     assert not decision.promoted
     assert "is worse on photos: mood negative (f1 " in decision.reason
 
 
 def test_a_photo_or_two_of_a_scarce_mood_do_not_decide() -> None:
     # 2 of 25 are some points of F1, beyond the margin, and may be chance.
-    decision = decide(answers(0.85, photo_moods={"negative": 0.80}))
+    decision = decide(predictions(0.85, photo_moods={"negative": 0.80}))
     assert decision.promoted
     lost = part(decision, "photos: mood negative")
     assert lost.difference < -RULE.max_mood_loss
@@ -191,26 +191,26 @@ def test_a_photo_or_two_of_a_scarce_mood_do_not_decide() -> None:
 
 
 def test_a_mood_with_too_few_photos_is_not_compared() -> None:
-    decision = decide(answers(0.85, photo_moods={"other": 0.0}), max_slice_loss=0.1)
+    decision = decide(predictions(0.85, photo_moods={"other": 0.0}), max_slice_loss=0.1)
     assert decision.promoted
     assert decision.evidence is not None
     compared = [part.subject for part in decision.evidence.parts if part.subject.startswith("photos: mood")]
     assert compared == ["photos: mood positive", "photos: mood negative", "photos: mood neutral"]
 
 
-def test_answers_to_other_images_are_not_compared() -> None:
-    other = answers(0.8)
+def test_predictions_for_other_images_are_not_compared() -> None:
+    other = predictions(0.8)
     swapped = replace(other, ferplus=Predictions(other.ferplus.moods[::-1], other.ferplus.probabilities))
     with pytest.raises(ValueError, match="measure one of them again"):
-        decide(answers(0.85), swapped)
+        decide(predictions(0.85), swapped)
 
 
-def test_the_same_answers_give_the_same_evidence() -> None:
-    assert decide(answers(0.85, skip=7)).evidence == decide(answers(0.85, skip=7)).evidence
+def test_the_same_predictions_give_the_same_evidence() -> None:
+    assert decide(predictions(0.85, skip=7)).evidence == decide(predictions(0.85, skip=7)).evidence
 
 
 def test_the_interval_agrees_with_drawing_image_by_image() -> None:
-    ours, theirs, random = answers(0.83, skip=60), answers(0.80), np.random.default_rng(1)
+    ours, theirs, random = predictions(0.83, skip=60), predictions(0.80), np.random.default_rng(1)
     truths, first, second = theirs.ferplus.moods, theirs.ferplus.predicted, ours.ferplus.predicted
     differences = []
     for _ in range(400):
@@ -224,27 +224,27 @@ def test_the_interval_agrees_with_drawing_image_by_image() -> None:
 
 
 def test_the_decision_with_its_evidence_can_be_written_as_json() -> None:
-    written = json.loads(json.dumps(asdict(decide(answers(0.85)))))
+    written = json.loads(json.dumps(asdict(decide(predictions(0.85)))))
     assert written["evidence"]["metric"]["margin"] == 0
     assert [part["subject"] for part in written["evidence"]["parts"]][:5] == [
         *(f"mood {mood}" for mood in MOODS),
-        "slice dark",
+        "corruption dark",
     ]
     assert all(part["holds"] is True for part in written["evidence"]["parts"])
 
 
 @pytest.mark.parametrize(
-    ("figures", "complaint"),
+    ("values", "complaint"),
     [
         ({"size_bytes": 1_000_001}, "1,000,001 bytes are more than 1,000,000"),
         ({"latency_ms": 2.5}, "2.5 ms a face are more than 2"),
     ],
     ids=["too large", "too slow"],
 )
-def test_a_candidate_outside_a_bound_is_not_considered(figures: dict[str, Any], complaint: str) -> None:
-    best, second = contender("best", 0.9, **figures), contender("second", 0.85)
+def test_a_candidate_outside_a_bound_is_not_considered(values: dict[str, Any], complaint: str) -> None:
+    best, second = entry("best", 0.9, **values), entry("second", 0.85)
     decision = gate.decide(
-        [best, second], CHAMPION, RULE, {second.digest: answers(0.85), CHAMPION.digest: answers(0.80)}
+        [best, second], CHAMPION, RULE, {second.digest: predictions(0.85), CHAMPION.digest: predictions(0.80)}
     )
     assert decision.challenger == second
     assert decision.out_of_bounds == {"best": [complaint]}
@@ -254,7 +254,7 @@ def test_a_candidate_outside_a_bound_is_not_considered(figures: dict[str, Any], 
 
 
 def test_a_candidate_on_the_bound_is_inside() -> None:
-    assert gate.decide([contender("edge", 0.9, size_bytes=1_000_000, latency_ms=2.0)], None, RULE, {}).promoted
+    assert gate.decide([entry("edge", 0.9, size_bytes=1_000_000, latency_ms=2.0)], None, RULE, {}).promoted
 
 
 def test_the_champion_does_not_replace_itself() -> None:
@@ -264,18 +264,18 @@ def test_the_champion_does_not_replace_itself() -> None:
 
 
 def test_of_equal_candidates_the_smaller_one_challenges() -> None:
-    decision = gate.decide([contender("large", 0.8), contender("small", 0.8, size_bytes=100_000)], None, RULE, {})
+    decision = gate.decide([entry("large", 0.8), entry("small", 0.8, size_bytes=100_000)], None, RULE, {})
     assert decision.challenger is not None
     assert decision.challenger.name == "small"
 
 
-def test_a_figure_is_found_by_its_dotted_name() -> None:
-    assert gate.figure({"validation": {"ferplus": {"weighted_f1": 0.8}}}, RULE.metric) == 0.8
-    with pytest.raises(KeyError, match=r"no figure 'validation\.ferplus\.weighted_f1'"):
-        gate.figure({"validation": {}}, RULE.metric)
+def test_a_metric_is_found_by_its_dotted_name() -> None:
+    assert gate.metric_value({"validation": {"ferplus": {"weighted_f1": 0.8}}}, RULE.metric) == 0.8
+    with pytest.raises(KeyError, match=r"no metric 'validation\.ferplus\.weighted_f1'"):
+        gate.metric_value({"validation": {}}, RULE.metric)
 
 
-def test_a_rule_that_decides_on_test_figures_is_rejected() -> None:
+def test_a_rule_that_decides_on_test_metrics_is_rejected() -> None:
     with pytest.raises(pydantic.ValidationError, match="metric"):
         GateParams(**RULE.model_dump() | {"metric": "test.ferplus.weighted_f1"})
 
