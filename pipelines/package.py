@@ -38,9 +38,8 @@ MODEL_CARD_FILE: Final = "MODEL_CARD.md"
 MAX_INT8_LOSS: Final = 0.005
 """Weighted F1 that int8 may lose against the served graph."""
 
-_LEAST_FACES: Final = (
-    1000  # on fewer faces, a single prediction may change weighted F1 by a large part of MAX_INT8_LOSS
-)
+_LEAST_FACES: Final = 1000
+"""On fewer faces a single prediction may use up a large part of MAX_INT8_LOSS."""
 _SEED: Final = 20
 
 

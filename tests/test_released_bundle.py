@@ -70,7 +70,7 @@ def fer2013_test(photos: Path) -> FaceSet:
 def test_the_files_for_phones_are_small_and_name_the_moods_as_the_service_does() -> None:
     classifier = BUNDLE / "classifier"
     assert (classifier / to_litert.FLOAT_FILE).stat().st_size < 1_000_000
-    assert (classifier / to_litert.INT8_FILE).stat().st_size < 300_000
+    assert (classifier / to_litert.INT8_FILE).stat().st_size < 320_000
     moods = json.loads((classifier / METADATA_FILE).read_text())["moods"]
     assert (classifier / to_litert.LABELS_FILE).read_text().splitlines() == moods
 

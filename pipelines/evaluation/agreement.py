@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from mtcnn import MTCNN
@@ -111,10 +111,11 @@ def mtcnn_package() -> Detect:
     """`mtcnn.MTCNN().detect_faces` at its defaults."""
     nets = MTCNN()
 
-    def detect(pixels: Pixels) -> list[Face]:
-        return [Face(*map(int, face["box"]), float(face["confidence"])) for face in nets.detect_faces(pixels)]
+    def face_of(found: dict[str, Any]) -> Face:
+        x, y, width, height = map(int, found["box"])
+        return Face(x, y, width, height, float(found["confidence"]))
 
-    return detect
+    return lambda pixels: [face_of(found) for found in nets.detect_faces(pixels)]
 
 
 def sample_photos(path: Path, count: int) -> list[Pixels]:

@@ -17,7 +17,7 @@ from sklearn.metrics import (
     recall_score,
 )
 
-from pipelines.evaluation.bootstrap import METRICS, f1_of, percentiles, recall_of, resample
+from pipelines.evaluation.bootstrap import METRICS, Counts, f1_of, percentiles, recall_of, resample
 from pipelines.evaluation.predictions import Predictions
 from service.classifier import calibrate
 from service.moods import MOODS
@@ -70,7 +70,7 @@ def by_mood(predictions: Predictions) -> pd.DataFrame:
     return pd.DataFrame({"mood": MOODS, "precision": precision, "recall": recall, "f1": f1, "support": support})
 
 
-def resampled_confusions(predictions: Predictions, resamples: int, seed: int) -> NDArray[np.int64]:
+def resampled_confusions(predictions: Predictions, resamples: int, seed: int) -> Counts:
     """Confusion matrices of a bootstrap, int64 (resamples, 4, 4), by true and by predicted mood."""
     matrix = confusion_matrix(predictions.moods, predictions.predicted, labels=_MOOD_CODES)
     return resample(matrix, resamples, np.random.default_rng(seed))

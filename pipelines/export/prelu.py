@@ -1,17 +1,18 @@
-"""Parametric ReLUs of an ONNX graph in forms that ONNX Runtime is quick at, with the same results to the last bit.
+"""Parametric ReLUs of an ONNX graph in forms that ONNX Runtime executes faster, with bit-identical results.
 
 tf2onnx writes PReLU (He et al., "Delving Deep into Rectifiers", ICCV 2015) as five operators, `relu(x) - a relu(-x)`,
-between which ONNX Runtime takes its blocked layout (NCHWc) apart and puts it together again. Two forms do better:
+for which ONNX Runtime converts its blocked layout (NCHWc) back and forth. Two forms avoid this:
 
-- With -1 and -a as depthwise 1x1 convolutions everything stays in blocks, and the sum is fused into one of them.
-- After the first convolution, whose maps are the largest, pooling goes first, which leaves a fraction of the work.
-  PReLU with a >= 0 rises, so that it commutes with max pooling. With a < 0 it is `max(relu(x), -a relu(-x))`, and the
-  maxima of x and -x are pooled apart: the convolution also makes -x, in channels that its blocks have room for.
+- With -1 and -a as depthwise 1x1 convolutions everything stays in blocks, and the sum is fused into one convolution.
+- After the first convolution, whose maps are the largest, max pooling goes before PReLU, which then has a fraction of
+  the work. PReLU with a >= 0 is monotonic and commutes with max pooling. With a < 0 it is `max(relu(x), -a relu(-x))`,
+  and the maxima of x and of -x are pooled separately: the convolution also computes -x, in unused channels of its
+  blocks.
 """
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import onnx
@@ -19,21 +20,21 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 _BLOCK: Final = 8
-"""Channels in a block of ONNX Runtime's layout, at least."""
+"""Smallest number of channels in a block of ONNX Runtime's layout."""
 
 _IMAGE_CHANNELS: Final = 3
 
-Weights = dict[str, NDArray]
+Weights = dict[str, NDArray[Any]]
 
 
 class _PReLU(NamedTuple):
-    """One in the graph.
+    """A PReLU in the graph.
 
     Attributes:
-        convolution: whose output it takes.
-        slopes: float32 (channels,), for negative values.
-        output: name of its result.
-        nodes: the five operators, the last first.
+        convolution: Node whose output is the PReLU's input.
+        slopes: float32 (channels,), slopes for negative values.
+        output: Name of the result.
+        nodes: The five operators, in reverse order.
     """
 
     convolution: onnx.NodeProto
@@ -43,10 +44,10 @@ class _PReLU(NamedTuple):
 
 
 def fuse(model: onnx.ModelProto) -> int:
-    """Rewrite in place every PReLU that follows a convolution.
+    """Rewrite every PReLU that follows a convolution, in place.
 
     Returns:
-        How many there were.
+        Number of rewritten PReLUs.
     """
     graph = model.graph
     weights: Weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
@@ -77,7 +78,7 @@ def fuse(model: onnx.ModelProto) -> int:
 
 
 def _prelu(node: onnx.NodeProto, makers: dict[str, onnx.NodeProto], weights: Weights) -> _PReLU | None:
-    """The PReLU that ends in a node; None where none does, or one that does not follow a convolution."""
+    """The PReLU that ends in a node; None if the node ends none, or if the PReLU does not follow a convolution."""
     if node.op_type != "Add" or not all(name in makers for name in node.input):
         return None
     positive, scaled = sorted((makers[name] for name in node.input), key=lambda maker: maker.op_type != "Relu")
@@ -95,11 +96,12 @@ def _prelu(node: onnx.NodeProto, makers: dict[str, onnx.NodeProto], weights: Wei
 
 
 def _depthwise(unit: _PReLU, weights: Weights) -> list[onnx.NodeProto]:
-    """A PReLU with depthwise convolutions. All but the first layers of the nets have channels that fill the blocks."""
+    """A PReLU with depthwise convolutions, for layers whose channels fill the blocks: all but the nets' first ones."""
     name, channels = unit.output, len(unit.slopes)
     weights[f"{name}/minus"] = np.full((channels, 1, 1, 1), -1, np.float32)
     weights[f"{name}/slopes"] = -unit.slopes.reshape(-1, 1, 1, 1)
-    x, form = unit.convolution.output[0], {"group": channels, "kernel_shape": [1, 1]}
+    x = unit.convolution.output[0]
+    form: dict[str, Any] = {"group": channels, "kernel_shape": [1, 1]}
     return [
         helper.make_node("Relu", [x], [f"{name}/positive"]),
         helper.make_node("Conv", [x, f"{name}/minus"], [f"{name}/negated"], **form),
@@ -110,7 +112,7 @@ def _depthwise(unit: _PReLU, weights: Weights) -> list[onnx.NodeProto]:
 
 
 def _pooled(unit: _PReLU, pooling: onnx.NodeProto, weights: Weights) -> list[onnx.NodeProto]:
-    """A PReLU and the max pooling after it, the pooling first."""
+    """A PReLU and the max pooling after it, in reverse order."""
     name, channels = unit.output, np.arange(len(unit.slopes))
     rising, falling = channels[unit.slopes >= 0], channels[unit.slopes < 0]
     order = np.concatenate([rising, falling])

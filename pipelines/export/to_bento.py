@@ -1,15 +1,15 @@
 """The model bundle into BentoML's model store, where `bentoml build` finds it.
 
-`python -m pipelines.export.to_bento` does so for the released bundle; the stage `package` does it for a new one. Needs no more
-than the serving environment.
+`python -m pipelines.export.to_bento` imports the released bundle, the stage `package` a new one. The serving
+environment is enough.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import hashlib
 import shutil
+import sys
 from pathlib import Path
 
 import bentoml
@@ -22,11 +22,11 @@ from service.classifier import METADATA_FILE, ClassifierMetadata
 def import_bundle(directory: Path = CHECKOUT_BUNDLE) -> bentoml.Tag:
     """Copy a model bundle into BentoML's model store, as its latest `MODEL_NAME`.
 
-    The version is made from the registry's version and the content, so that the same bundle gets the same tag on
-    every machine.
+    The tag's version consists of the registry's version and a digest of the content, so that the same bundle has the
+    same tag on every machine.
 
     Args:
-        directory: a bundle with `detector/` and `classifier/`.
+        directory: Bundle with `detector/` and `classifier/`.
 
     Returns:
         The tag in the store.
@@ -37,7 +37,7 @@ def import_bundle(directory: Path = CHECKOUT_BUNDLE) -> bentoml.Tag:
     metadata = ClassifierMetadata.model_validate_json((directory / "classifier" / METADATA_FILE).read_bytes())
     tag = bentoml.Tag(MODEL_NAME, f"v{metadata.version}-{fingerprint(directory)[:12]}")
     with contextlib.suppress(NotFound):
-        # One that is there already would keep its date and lose to newer ones; `bentoml build` takes the latest.
+        # `bentoml build` takes the latest model by date, and an existing one would keep its old date.
         bentoml.models.delete(tag)
     with bentoml.models.create(
         tag,
@@ -49,7 +49,7 @@ def import_bundle(directory: Path = CHECKOUT_BUNDLE) -> bentoml.Tag:
 
 
 def fingerprint(directory: Path) -> str:
-    """SHA-256, in hexadecimal, over the names and contents of all files under a directory."""
+    """SHA-256 of the names and contents of all files under a directory, in hexadecimal."""
     digest = hashlib.sha256()
     for path in sorted(path for path in directory.rglob("*") if path.is_file()):
         digest.update(path.relative_to(directory).as_posix().encode() + b"\0")
@@ -57,12 +57,5 @@ def fingerprint(directory: Path) -> str:
     return digest.hexdigest()
 
 
-def main() -> None:
-    """Import a bundle and print its tag."""
-    parser = argparse.ArgumentParser(description="Copy a model bundle into BentoML's model store.")
-    parser.add_argument("bundle", nargs="?", type=Path, default=CHECKOUT_BUNDLE, help="default: the released bundle")
-    print(import_bundle(parser.parse_args().bundle))
-
-
 if __name__ == "__main__":
-    main()
+    print(import_bundle(*map(Path, sys.argv[1:2])))  # the released bundle, or one in another directory

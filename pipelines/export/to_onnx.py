@@ -1,4 +1,4 @@
-"""From a Keras model to the ONNX graph that the service runs."""
+"""From a Keras model to an ONNX graph."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ OUTPUT_NAME: Final = "probabilities"
 
 
 def export(model: keras.Model, input_shape: Sequence[int | None], path: Path, output_names: Sequence[str]) -> None:
-    """Write a Keras model as an ONNX file. Names and folded constants may differ a little from one export to the next.
+    """Write a Keras model as an ONNX file. Names and folded constants may differ a little between two exports.
 
     Args:
-        model: any Keras 3 model with one image input.
-        input_shape: of the input, channels last, the batch axis included; None for a free axis.
-        path: where to write.
-        output_names: names for the graph's outputs, in the model's order. The input is called `INPUT_NAME`.
+        model: Keras 3 model with one image input.
+        input_shape: Shape of the input, channels last, with the batch axis; None for a free axis.
+        path: File to write.
+        output_names: Names for the graph's outputs, in the model's order. The input is called `INPUT_NAME`.
 
     Raises:
         ValueError: the number of output names is not the number of outputs.
@@ -42,7 +42,7 @@ def export(model: keras.Model, input_shape: Sequence[int | None], path: Path, ou
 
 
 def _rename(graph: onnx.GraphProto, values: Sequence[onnx.ValueInfoProto], names: Sequence[str]) -> None:
-    """Rename inputs or outputs of a graph, and their uses inside it."""
+    """Rename inputs or outputs of a graph wherever they occur in it."""
     if len(values) != len(names):
         raise ValueError(f"the graph has {len(values)} values, {len(names)} names were given")
     renamed = {value.name: name for value, name in zip(values, names, strict=True)}
