@@ -118,7 +118,7 @@ def _mutate(data: bytearray, chance: random.Random, originals: list[bytes]) -> N
         case 2:
             size = chance.choice((1, 2, 4))
             order = chance.choice(("big", "little"))
-            data[at : at + size] = (chance.choice(_INTERESTING) & (256**size - 1)).to_bytes(size, order)  # type: ignore[arg-type]
+            data[at : at + size] = (chance.choice(_INTERESTING) & (256**size - 1)).to_bytes(size, order)
         case 3:
             data[at : at + length] = chance.randbytes(length)
         case 4:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import os
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
@@ -60,24 +63,22 @@ def search(directories: Iterable[Path], wanted: list[bytes], *, since: float = 0
         wanted: Markers.
         since: Time in seconds since 1970; files last changed before it are skipped.
     """
-    return [path for directory in directories for path in _files(directory, since) if _holds(path, wanted)]
+    return [path for directory in directories for path in _files(directory, since) if _contains(path, wanted)]
 
 
 def _files(directory: Path, since: float) -> Iterator[Path]:
-    for entry in sorted(directory.iterdir()) if directory.is_dir() else []:
-        try:
-            if entry.is_dir() and not entry.is_symlink():
-                if not entry.name.startswith(_EXCLUDED):
-                    yield from _files(entry, since)
-            elif entry.is_file() and since <= entry.stat().st_mtime and entry.stat().st_size < _MAX_FILE_BYTES:
-                yield entry
-        except OSError:  # deleted meanwhile, or not readable
-            continue
+    for folder, names, files in os.walk(directory):
+        names[:] = sorted(name for name in names if not name.startswith(_EXCLUDED))
+        for path in (Path(folder) / name for name in sorted(files)):
+            with contextlib.suppress(OSError):  # deleted meanwhile
+                status = path.stat()
+                if stat.S_ISREG(status.st_mode) and status.st_mtime >= since and status.st_size < _MAX_FILE_BYTES:
+                    yield path
 
 
-def _holds(path: Path, wanted: list[bytes]) -> bool:
+def _contains(path: Path, wanted: list[bytes]) -> bool:
     try:
         content = path.read_bytes()
-    except OSError:
+    except OSError:  # deleted meanwhile, or not readable
         return False
     return any(marker in content for marker in wanted)

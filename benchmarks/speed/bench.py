@@ -131,7 +131,7 @@ def measure_detection(effort: Effort, *, baselines: bool) -> dict[str, Any]:
     scenes = (scene(*frame, faces) for frame in effort.frames for faces in (1, 5, 0))
     settings = {detection.OURS: FaceDetector(BUNDLE / "detector").settings, detection.OURS_AS_MTCNN: DetectorSettings()}
     with ExitStack() as stack:
-        detectors = [*detection.ours(BUNDLE), *(detection.baselines(ROOT, stack) if baselines else ())]
+        detectors = detection.ours(BUNDLE) | (detection.baselines(ROOT, stack) if baselines else {})
         return {
             "detection": detection.measure(detectors, scenes, seconds=effort.detection_seconds),
             "roofline": roofline.measure(list(effort.frames), settings, threads=len(os.sched_getaffinity(0))),

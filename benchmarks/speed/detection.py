@@ -10,9 +10,8 @@ OpenCV's YuNet does not take part, because OpenCV's packages come without its we
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -31,27 +30,18 @@ FER_MTCNN: Final = "fer, MTCNN, with emotions"
 _MAX_TURNS: Final = 100
 
 
-@dataclass(frozen=True)
-class Detector:
-    """A detector of the comparison.
-
-    Attributes:
-        name: Name in the report.
-        count: Number of faces found in RGB pixels, uint8 (height, width, 3).
-    """
-
-    name: str
-    count: Callable[[Pixels], int]
+Count = Callable[[Pixels], int]
+"""A detector: the number of faces that it finds in RGB pixels, uint8 (height, width, 3)."""
 
 
-def ours(bundle: Path) -> Iterator[Detector]:
+def ours(bundle: Path) -> dict[str, Count]:
     """Our detector at the released settings, and at those of the `mtcnn` package (smallest face: 20 pixels)."""
-    for name, settings in ((OURS, None), (OURS_AS_MTCNN, DetectorSettings())):
-        detector = FaceDetector(bundle / "detector", settings)
-        yield Detector(name, lambda pixels, detector=detector: len(detector.detect(pixels)))
+    settings = {OURS: None, OURS_AS_MTCNN: DetectorSettings()}
+    detectors = {name: FaceDetector(bundle / "detector", chosen) for name, chosen in settings.items()}
+    return {name: lambda pixels, run=detector.detect: len(run(pixels)) for name, detector in detectors.items()}
 
 
-def baselines(root: Path, stack: ExitStack) -> Iterator[Detector]:
+def baselines(root: Path, stack: ExitStack) -> dict[str, Count]:
     """The package `mtcnn`, and `fer` if its packages are installed.
 
     Args:
@@ -61,22 +51,20 @@ def baselines(root: Path, stack: ExitStack) -> Iterator[Detector]:
     from mtcnn import MTCNN as Mtcnn
 
     cascade = Mtcnn()
-    yield Detector(MTCNN, lambda pixels: len(cascade.detect_faces(pixels)))
-    directories = [root / name for name in PACKAGES]
-    if not all(directory.is_dir() for directory in directories):
-        return
+    detectors: dict[str, Count] = {MTCNN: lambda pixels: len(cascade.detect_faces(pixels))}
     for name, finder, requirement in ((FER, "haar", "cv2"), (FER_MTCNN, "mtcnn", "torchvision")):
-        if any((directory / requirement).is_dir() for directory in directories):
+        if (root / PACKAGES[1]).is_dir() and (root / PACKAGES[0] / requirement).is_dir():
             fer = FerBaseline(root, finder)
             stack.callback(fer.close)
-            yield Detector(name, fer.count)
+            detectors[name] = fer.count
+    return detectors
 
 
-def measure(detectors: list[Detector], scenes: Iterable[Scene], *, seconds: float) -> list[dict[str, Any]]:
+def measure(detectors: dict[str, Count], scenes: Iterable[Scene], *, seconds: float) -> list[dict[str, Any]]:
     """Time every detector on every scene.
 
     Args:
-        detectors: Detectors; the first is the reference of `relative_time`.
+        detectors: Detectors by name; the first is the reference of `relative_time`.
         scenes: Frames with faces.
         seconds: Approximate time for each detector and scene.
 
@@ -86,18 +74,18 @@ def measure(detectors: list[Detector], scenes: Iterable[Scene], *, seconds: floa
     """
     records = []
     for scene in scenes:
-        functions = {detector.name: partial(detector.count, scene.pixels) for detector in detectors}
+        functions = {name: partial(count, scene.pixels) for name, count in detectors.items()}
         times = take_turns(functions, seconds=seconds, max_turns=_MAX_TURNS)
-        reference = times[detectors[0].name].median
-        for name, count in functions.items():
-            records.append(
-                {
-                    "frame": scene.size,
-                    "faces": scene.faces,
-                    "detector": name,
-                    "found": count(),
-                    **times[name].as_json(),
-                    "relative_time": round(times[name].median / reference, 3),
-                }
-            )
+        reference = next(iter(times.values())).median
+        records += [
+            {
+                "frame": scene.size,
+                "faces": scene.faces,
+                "detector": name,
+                "found": count(),
+                **times[name].as_json(),
+                "relative_time": round(times[name].median / reference, 3),
+            }
+            for name, count in functions.items()
+        ]
     return records

@@ -8,7 +8,7 @@ little.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -46,7 +46,7 @@ class Times:
 
 
 def take_turns(
-    functions: dict[str, Callable[[], object]], *, max_turns: int, seconds: float = float("inf")
+    functions: Mapping[str, Callable[[], object]], *, max_turns: int, seconds: float = float("inf")
 ) -> dict[str, Times]:
     """Time each function; the turns of slow functions are spread evenly among those of fast ones.
 

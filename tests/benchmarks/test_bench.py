@@ -22,7 +22,7 @@ from benchmarks.speed.timing import take_turns
 from service.detector import DetectorSettings
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=[pytest.param("quick run", marks=pytest.mark.slow)])
 def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of a quick run's reports."""
     directory = tmp_path_factory.mktemp("bench")
