@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import ROOT
 
 ORDER = (
-    ("paths", "markdown", "hashing", "callbacks"),
+    ("paths", "markdown", "callbacks"),
     ("params",),
     ("data",),
     ("training", "ingest"),
