@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
 from pipelines.evaluation import corruptions
 from pipelines.evaluation.corruptions import CORRUPTIONS, MASK, SUNGLASSES
+from tests.conftest import ROOT
 
 SIZE = 48
 
@@ -25,21 +29,10 @@ def changes(name: str, pixels: NDArray[np.uint8], seed: int = 1) -> NDArray[np.f
     return corruptions.apply(name, pixels, seed).astype(float) - pixels
 
 
-def test_the_corruptions_are_the_eleven_that_are_asked_for() -> None:
-    assert list(CORRUPTIONS) == [
-        "dark",
-        "bright",
-        "low_contrast",
-        "motion_blur",
-        "jpeg_20",
-        "half_resolution",
-        "rotated",
-        "loose_crop",
-        "eyes_covered",
-        "mouth_covered",
-        "salt_noise",
-    ]
-    assert len({one.title for one in CORRUPTIONS.values()}) == len(CORRUPTIONS)
+def test_the_corruptions_are_those_by_which_the_champion_was_measured() -> None:
+    evaluation = ROOT / "models" / "champion" / "evaluation"
+    assert set(pd.read_csv(evaluation / "slices.csv")["slice"]) == set(CORRUPTIONS)
+    assert set(json.loads((evaluation / "metrics.json").read_text())["test"]["slices"]) == set(CORRUPTIONS)
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
@@ -107,3 +100,44 @@ def test_salt_turns_a_twentieth_of_the_pixels_white(pixels: NDArray[np.uint8]) -
 def test_an_unknown_corruption_is_an_error(pixels: NDArray[np.uint8]) -> None:
     with pytest.raises(KeyError, match="foggy"):
         corruptions.apply("foggy", pixels, seed=1)
+
+
+def spot(radius: int) -> NDArray[np.uint8]:
+    """Forty black images with a white disc in the middle."""
+    rows, columns = np.mgrid[:SIZE, :SIZE] - SIZE // 2
+    return np.repeat(np.where(rows**2 + columns**2 <= radius**2, 255, 0).astype(np.uint8)[None], 40, axis=0)
+
+
+def test_motion_blurs_a_point_to_a_line_of_a_tenth_of_the_side() -> None:
+    for blurred in corruptions.apply("motion_blur", spot(0), 1):
+        rows, columns = np.nonzero(blurred)
+        extents = np.ptp(rows), np.ptp(columns)
+        assert 2 <= max(extents) <= 4  # five pixels, fewer on a diagonal
+        assert int(blurred.sum()) == pytest.approx(255, abs=12)
+
+
+def test_half_the_resolution_keeps_coarse_patterns_and_loses_fine_ones() -> None:
+    rows, columns = np.mgrid[:SIZE, :SIZE]
+    fine, coarse = (((rows // side + columns // side) % 2 * 255).astype(np.uint8) for side in (1, 8))
+    halved = corruptions.apply("half_resolution", np.stack([fine, coarse]), 1)
+    assert halved[0].std() < 2
+    assert halved[1].std() > 0.8 * coarse.std()
+
+
+def test_a_loose_crop_moves_a_face_by_at_most_a_tenth_and_shrinks_it_by_at_most_15_percent() -> None:
+    discs = corruptions.apply("loose_crop", spot(10), 1).astype(float) / 255
+    places = (np.arange(SIZE) - SIZE // 2) / SIZE
+    across, down = ((discs.sum(axis=axis) * places).sum(axis=1) / discs.sum(axis=(1, 2)) for axis in (1, 2))
+    sizes = np.sqrt(discs.sum(axis=(1, 2)) / (spot(10)[0] / 255).sum())
+    for shifts in (across, down):
+        assert np.abs(shifts).max() <= 0.11
+        assert np.ptp(shifts) > 0.1
+    assert 0.83 <= sizes.min() < 0.9 < 0.95 < sizes.max() <= 1.02
+
+
+def test_compression_leaves_the_brightness_and_adds_blocks(pixels: NDArray[np.uint8]) -> None:
+    compressed = corruptions.apply("jpeg_20", pixels, 1).astype(float)
+    np.testing.assert_allclose(compressed.mean(axis=(1, 2)), pixels.mean(axis=(1, 2)), atol=3)
+    steps = np.abs(np.diff(compressed, axis=2)).mean(axis=(0, 1))
+    borders = steps[7::8]
+    assert borders.mean() > 1.3 * np.delete(steps, slice(7, None, 8)).mean()
