@@ -1,4 +1,4 @@
-"""The bundle that git holds: what it says of itself is what one measures with it."""
+"""The released bundle: its metadata and metrics are those that it is measured to have."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_the_champion_is_good_enough_to_be_released_and_small_enough_for_a_phone
     assert champion.record.metrics["size_bytes"] < 1_000_000
 
 
-def test_recomputing_the_test_metrics_from_the_bundle_gives_the_committed_figures(
+def test_recomputing_the_test_metrics_from_the_bundle_gives_the_committed_ones(
     champion: Champion, photos: Path
 ) -> None:
     faces, splits = load_fer2013(photos.with_name("fer2013.parquet"), Params.read().prepare, Params.read().input)
@@ -75,7 +75,7 @@ def test_the_files_for_phones_are_small_and_name_the_moods_as_the_service_does()
     assert (classifier / to_litert.LABELS_FILE).read_text().splitlines() == moods
 
 
-def test_a_phone_answers_a_thousand_faces_as_the_service_does(fer2013_test: FaceSet) -> None:
+def test_a_phone_gives_the_services_probabilities_for_a_thousand_faces(fer2013_test: FaceSet) -> None:
     service = MoodClassifier(BUNDLE / "classifier")
     phone = LiteRTClassifier(BUNDLE / "classifier" / to_litert.FLOAT_FILE, service.metadata.input)
     pixels = fer2013_test.pixels[:1000]
@@ -86,8 +86,8 @@ def test_a_phone_answers_a_thousand_faces_as_the_service_does(fer2013_test: Face
 def test_in_int8_a_phone_loses_at_most_half_a_point_on_the_test(fer2013_test: FaceSet) -> None:
     service = MoodClassifier(BUNDLE / "classifier")
     phone = LiteRTClassifier(BUNDLE / "classifier" / to_litert.INT8_FILE, service.metadata.input)
-    served, answered = (
-        f1_score(fer2013_test.ferplus_mood, answer(fer2013_test.pixels).argmax(axis=1), average="weighted")
-        for answer in (service.predict, phone.predict)
+    served, on_phone = (
+        f1_score(fer2013_test.ferplus_mood, predict(fer2013_test.pixels).argmax(axis=1), average="weighted")
+        for predict in (service.predict, phone.predict)
     )
-    assert answered >= served - 0.005
+    assert on_phone >= served - 0.005

@@ -1,4 +1,4 @@
-"""Stage `evaluate` on a toy whose figures are known: faces whose mood is their brightness, and a model that sees it."""
+"""Stage `evaluate` on a toy with known metrics: faces whose mood is their brightness, and a model that reads it."""
 
 from __future__ import annotations
 
@@ -67,18 +67,18 @@ def inside(evaluated: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return evaluated
 
 
-def figures(directory: Path, architecture: str = "toy") -> dict[str, Any]:
+def read_metrics(directory: Path, architecture: str = "toy") -> dict[str, Any]:
     return json.loads((directory / "reports/evaluate" / architecture / "metrics.json").read_text())
 
 
-def test_a_model_without_error_has_perfect_figures_on_ferplus_labels(evaluated: Path) -> None:
-    ferplus = figures(evaluated)["test"]["ferplus"]
+def test_a_model_without_error_has_perfect_metrics_on_ferplus_labels(evaluated: Path) -> None:
+    ferplus = read_metrics(evaluated)["test"]["ferplus"]
     assert ferplus["weighted_f1"] == ferplus["macro_f1"] == ferplus["accuracy"] == ferplus["macro_recall"] == 1
     assert ferplus["images"] == TEST_FACES
 
 
 def test_the_same_images_are_scored_by_their_original_labels_too(evaluated: Path) -> None:
-    original = figures(evaluated)["test"]["original"]
+    original = read_metrics(evaluated)["test"]["original"]
     assert original["images"] == TEST_FACES
     assert original["accuracy"] == pytest.approx(1 - WRONG_ORIGINALS / TEST_FACES)
 
@@ -86,57 +86,57 @@ def test_the_same_images_are_scored_by_their_original_labels_too(evaluated: Path
 def test_photos_without_a_face_lower_the_coverage_and_are_not_forgotten(inside: Path) -> None:
     rows = photos_of_split(Path("data/photos.parquet"), Params.read().prepare, "test").rows
     with_face = int((rows % 3 != 0).sum())
-    photos = figures(inside)["test"]["photos"]
+    photos = read_metrics(inside)["test"]["photos"]
     assert 0 < with_face < len(rows)
     assert photos["images"] == with_face
     assert photos["coverage"] == pytest.approx(with_face / len(rows), rel=1e-4)
 
 
-def test_validation_figures_are_given_by_source(evaluated: Path) -> None:
-    validation = figures(evaluated)["validation"]
+def test_validation_metrics_are_given_by_source(evaluated: Path) -> None:
+    validation = read_metrics(evaluated)["validation"]
     assert (validation["ferplus"]["images"], validation["photos"]["images"]) == (TEST_FACES, 8)
     assert validation["original"]["accuracy"] == pytest.approx(1 - WRONG_ORIGINALS / TEST_FACES)
 
 
 def test_size_parameters_and_latency_are_those_of_the_served_graph(evaluated: Path) -> None:
-    measured = figures(evaluated)
+    measured = read_metrics(evaluated)
     assert measured["size_bytes"] == (evaluated / "models/toy/mood.onnx").stat().st_size
     assert measured["parameters"] == 8
     assert 0 < measured["latency_ms"] <= measured["latency_p99_ms"]
     assert measured["parity_difference"] < 1e-5
 
 
-def test_each_mood_has_a_row_for_each_test_with_intervals_around_its_figures(evaluated: Path) -> None:
+def test_each_mood_has_a_row_for_each_test_with_intervals_around_its_metrics(evaluated: Path) -> None:
     table = pd.read_csv(evaluated / "reports/evaluate/toy/moods.csv")
     assert table.groupby("test")["mood"].apply(list).to_dict() == {name: list(MOODS) for name in TESTS}
     original = table[table["test"] == "original"]
-    for figure in ("recall", "f1"):
-        assert (original[f"{figure}_low"] <= original[figure]).all()
-        assert (original[figure] <= original[f"{figure}_high"]).all()
+    for metric in ("recall", "f1"):
+        assert (original[f"{metric}_low"] <= original[metric]).all()
+        assert (original[metric] <= original[f"{metric}_high"]).all()
     assert (original["f1_low"] < original["f1_high"]).all()
 
 
-def test_headline_figures_have_intervals(evaluated: Path) -> None:
-    original = figures(evaluated)["test"]["original"]
+def test_main_metrics_have_intervals(evaluated: Path) -> None:
+    original = read_metrics(evaluated)["test"]["original"]
     for name in ("weighted_f1", "accuracy", "macro_recall"):
         interval = original[f"{name}_interval"]
         assert interval["low"] < original[name] < interval["high"]
 
 
 def test_every_corruption_has_its_metrics_on_both_splits(evaluated: Path) -> None:
-    measured = figures(evaluated)
+    measured = read_metrics(evaluated)
     table = pd.read_csv(evaluated / "reports/evaluate/toy/slices.csv")
     assert list(table.columns) == ["split", "slice", "weighted_f1", "loss", "macro_recall"]
     for split in ("validation", "test"):
         rows = table[table["split"] == split].set_index("slice")
         assert list(rows.index) == list(measured[split]["slices"]) == list(CORRUPTIONS)
-        corrupted = {name: figures["weighted_f1"] for name, figures in measured[split]["slices"].items()}
+        corrupted = {name: values["weighted_f1"] for name, values in measured[split]["slices"].items()}
         assert rows["weighted_f1"].to_dict() == pytest.approx(corrupted, abs=1e-4)
         assert measured[split]["worst_slice_loss"] == pytest.approx(1 - min(corrupted.values()), abs=1e-4)
 
 
 def test_a_model_that_sees_brightness_alone_fails_in_the_dark_and_not_by_compression(evaluated: Path) -> None:
-    corrupted = figures(evaluated)["test"]["slices"]
+    corrupted = read_metrics(evaluated)["test"]["slices"]
     assert corrupted["jpeg_20"]["weighted_f1"] == corrupted["half_resolution"]["weighted_f1"] == 1
     assert corrupted["dark"]["weighted_f1"] < 0.6
 
@@ -154,7 +154,7 @@ def test_the_validation_predictions_are_kept_for_the_gate(inside: Path) -> None:
 
 
 def test_the_graph_repeats_the_predictions_that_were_kept(inside: Path) -> None:
-    params, temperature = Params.read(), figures(inside)["temperature"]
+    params, temperature = Params.read(), read_metrics(inside)["temperature"]
     classifier = open_classifier(Path("models/toy/mood.onnx"), "toy", params.input, temperature)
     validation = FaceSet.load(Path("faces/validation.npz"))
     repeated = ValidationPredictions.measure(classifier, validation, params.evaluate.seed)
@@ -164,25 +164,25 @@ def test_the_graph_repeats_the_predictions_that_were_kept(inside: Path) -> None:
     np.testing.assert_allclose(repeated.ferplus.probabilities, kept.ferplus.probabilities, atol=1e-6)
 
 
-def test_a_head_for_original_labels_answers_them_beside_the_head_that_is_served(evaluated: Path) -> None:
-    measured = figures(evaluated, "headed")
+def test_a_head_for_original_labels_predicts_them_beside_the_served_head(evaluated: Path) -> None:
+    measured = read_metrics(evaluated, "headed")
     for split in ("validation", "test"):
         assert measured[split]["ferplus"]["accuracy"] == 1
         assert measured[split]["original"]["accuracy"] == pytest.approx(1 - WRONG_ORIGINALS / TEST_FACES)
-        # Of the wrong originals, one above the mood, those of the second and the last mood are what this head says.
+        # This head predicts the moods in reverse: it meets the wrong originals of the second and the last mood.
         assert measured[split]["original_head"]["accuracy"] == pytest.approx(2 / TEST_FACES)
     table = pd.read_csv(evaluated / "reports/evaluate/headed/moods.csv")
     assert list(table["test"].unique()) == [*TESTS, "original_head"]
 
 
-def test_a_model_without_such_a_head_has_no_figures_of_one(evaluated: Path) -> None:
-    measured = figures(evaluated)
+def test_a_model_without_such_a_head_has_no_metrics_of_one(evaluated: Path) -> None:
+    measured = read_metrics(evaluated)
     assert "original_head" not in measured["test"]
     assert "original_head" not in measured["validation"]
 
 
 def test_heads_that_are_not_served_are_neither_in_the_graph_nor_counted(evaluated: Path) -> None:
-    plain, headed = figures(evaluated), figures(evaluated, "headed")
+    plain, headed = read_metrics(evaluated), read_metrics(evaluated, "headed")
     assert headed["parameters"] == plain["parameters"] == 8
     assert headed["size_bytes"] == pytest.approx(plain["size_bytes"], rel=0.1)
 
@@ -202,7 +202,7 @@ def test_the_head_for_original_labels_is_calibrated_by_them_and_not_by_photos() 
     assert temperature(FaceSet.concatenate([wrong, photos])) == temperature(wrong)
 
 
-def test_pictures_and_plots_are_written(evaluated: Path) -> None:
+def test_plots_and_tables_are_written(evaluated: Path) -> None:
     directory = evaluated / "reports/evaluate/toy"
     for name in ("confusion.png", "reliability.png"):
         height, width = cv2.imread(str(directory / name)).shape[:2]

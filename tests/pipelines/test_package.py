@@ -44,7 +44,7 @@ def released(workspace: Path) -> keras.Model:
     return model
 
 
-def test_the_packaged_classifier_answers_as_the_registrys_champion(released: keras.Model, tmp_path: Path) -> None:
+def test_the_packaged_classifier_predicts_as_the_registrys_champion(released: keras.Model, tmp_path: Path) -> None:
     bundle = tmp_path / "classifier"
     bundle.mkdir()
     faces = toys.faces(64)
@@ -68,7 +68,7 @@ def test_a_graph_that_is_not_the_one_evaluated_is_not_packaged(released: keras.M
 
 
 def packaged(directory: Path, faces: FaceSet) -> dict:
-    """What the report says of the champion's files for phones, measured on some faces."""
+    """Report about the champion's files for phones, measured on some faces."""
     directory.mkdir(exist_ok=True)
     loaded = package.load_champion(champion().record)
     package.write_classifier(loaded, champion().record, directory)
@@ -76,7 +76,7 @@ def packaged(directory: Path, faces: FaceSet) -> dict:
     return package.measure_litert(directory, faces)
 
 
-def test_the_files_for_phones_answer_as_the_packaged_classifier(released: keras.Model, tmp_path: Path) -> None:
+def test_the_files_for_phones_predict_as_the_packaged_classifier(released: keras.Model, tmp_path: Path) -> None:
     report = packaged(tmp_path / "classifier", toys.faces(64))
     package.check_litert(report, max_difference=1e-4)
     assert report["faces"] == report["faces_of_fer2013"] == 64
@@ -96,7 +96,7 @@ def litert_report(*, difference: float = 0.0, int8: float = 0.8, faces: int = 30
     }
 
 
-def test_a_float_file_that_says_something_else_is_not_packaged() -> None:
+def test_a_float_file_with_other_probabilities_is_not_packaged() -> None:
     with pytest.raises(RuntimeError, match=r"mood\.tflite differs"):
         package.check_litert(litert_report(difference=2e-4), max_difference=1e-4)
     with pytest.raises(RuntimeError, match=r"mood\.tflite differs"):

@@ -22,18 +22,18 @@ def predictions(pairs: list[tuple[int, int]], confidence: float = 1.0) -> Predic
     return Predictions(moods, probabilities)
 
 
-def test_headline_figures_are_those_of_a_case_worked_out_by_hand() -> None:
+def test_the_main_metrics_are_those_of_a_case_worked_out_by_hand() -> None:
     # Precision and recall: positive 1 and 2/3, negative 1/2 and 1; F1 4/5 and 2/3.
-    figures = metrics.summarise(
+    summary = metrics.summarise(
         predictions([(POSITIVE, POSITIVE)] * 2 + [(POSITIVE, NEGATIVE), (NEGATIVE, NEGATIVE)]), 15
     )
-    assert figures["accuracy"] == pytest.approx(3 / 4)
-    assert figures["weighted_f1"] == pytest.approx(3 / 4 * 4 / 5 + 1 / 4 * 2 / 3)
-    assert figures["macro_f1"] == pytest.approx((4 / 5 + 2 / 3) / 4)  # the two moods that never occur count as zero
-    assert figures["images"] == 4
+    assert summary["accuracy"] == pytest.approx(3 / 4)
+    assert summary["weighted_f1"] == pytest.approx(3 / 4 * 4 / 5 + 1 / 4 * 2 / 3)
+    assert summary["macro_f1"] == pytest.approx((4 / 5 + 2 / 3) / 4)  # the two moods that never occur count as zero
+    assert summary["images"] == 4
 
 
-def test_each_mood_has_its_own_figures_and_support() -> None:
+def test_each_mood_has_its_own_metrics_and_support() -> None:
     table = metrics.by_mood(predictions([(NEUTRAL, NEUTRAL), (NEUTRAL, OTHER), (OTHER, OTHER)])).set_index("mood")
     assert list(table.index) == list(MOODS)
     assert table.loc["neutral", ["precision", "recall", "support"]].tolist() == [1, 0.5, 2]
@@ -86,7 +86,7 @@ def test_an_overconfident_model_becomes_calibrated() -> None:
     assert metrics.expected_calibration_error(Predictions(moods, calibrated), 15) < 0.03
 
 
-def test_figures_are_cut_to_significant_digits_and_counts_stay_whole() -> None:
+def test_values_are_rounded_to_significant_digits_and_counts_stay_whole() -> None:
     assert metrics.rounded({"f1": 0.123456789, "deep": {"difference": 1.23456789e-7}, "images": 1234567}) == {
         "f1": 0.12346,
         "deep": {"difference": 1.2346e-07},
@@ -113,15 +113,15 @@ def test_drawing_confusion_matrices_is_drawing_images() -> None:
     assert by_matrix.std() == pytest.approx(np.std(accuracies), rel=0.05)
 
 
-def test_intervals_hold_the_figures_and_narrow_with_the_number_of_images() -> None:
+def test_intervals_hold_the_metrics_and_narrow_with_the_number_of_images() -> None:
     for images in (200, 20_000):
         seen = drawn(images)
-        figures, intervals = metrics.summarise(seen, 15), metrics.bootstrap_intervals(seen, 2000, seed=1)
+        summary, intervals = metrics.summarise(seen, 15), metrics.bootstrap_intervals(seen, 2000, seed=1)
         assert list(intervals) == ["weighted_f1_interval", "accuracy_interval", "macro_recall_interval"]
         for name, ends in intervals.items():
-            assert ends["low"] < figures[name.removesuffix("_interval")] < ends["high"]
+            assert ends["low"] < summary[name.removesuffix("_interval")] < ends["high"]
         # The standard error of a share p is sqrt(p (1 - p) / n).
-        expected = 2 * 1.96 * (figures["accuracy"] * (1 - figures["accuracy"]) / images) ** 0.5
+        expected = 2 * 1.96 * (summary["accuracy"] * (1 - summary["accuracy"]) / images) ** 0.5
         width = intervals["accuracy_interval"]["high"] - intervals["accuracy_interval"]["low"]
         assert width == pytest.approx(expected, rel=0.1)
 
@@ -130,9 +130,9 @@ def test_each_mood_has_its_intervals_and_a_rare_one_the_widest() -> None:
     seen = drawn(2000)
     table = metrics.by_mood(seen).merge(metrics.bootstrap_intervals_by_mood(seen, 2000, seed=1), on="mood")
     assert list(table["mood"]) == list(MOODS)
-    for figure in ("recall", "f1"):
-        low, high = table[f"{figure}_low"], table[f"{figure}_high"]
-        assert ((low < table[figure]) & (table[figure] < high)).all()
+    for name in ("recall", "f1"):
+        low, high = table[f"{name}_low"], table[f"{name}_high"]
+        assert ((low < table[name]) & (table[name] < high)).all()
         assert (high - low).idxmax() == OTHER
 
 

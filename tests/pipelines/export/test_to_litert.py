@@ -30,7 +30,7 @@ def export(model: keras.Model, directory: Path, *, mirror_averaging: bool = True
 
 
 def sided_model() -> keras.Model:
-    """A network that takes a face and its mirror image for different moods, so that averaging shows."""
+    """A network that predicts different moods for a face and its flip, so that test-time augmentation matters."""
     keras.utils.set_random_seed(1)
     inputs = keras.Input((toys.SIZE, toys.SIZE, 1), name="image")
     x = keras.layers.Conv2D(8, 3, strides=2, activation="relu")(inputs)
@@ -48,7 +48,7 @@ def half_lit_faces() -> np.ndarray:
 
 @pytest.mark.parametrize("mirror_averaging", [False, True])
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 3.0])
-def test_the_float_file_answers_as_the_calibrated_model(
+def test_the_float_file_predicts_as_the_calibrated_model(
     tmp_path: Path, mirror_averaging: bool, temperature: float
 ) -> None:
     model, faces = sided_model(), half_lit_faces()
@@ -70,9 +70,9 @@ def test_a_mood_that_is_all_but_excluded_keeps_its_probability(tmp_path: Path) -
 def test_the_int8_file_gives_the_same_moods_and_probabilities_that_sum_to_one(tmp_path: Path) -> None:
     export(toys.brightness_model(), tmp_path)
     faces = toys.faces(64, seed=1)
-    answers = LiteRTClassifier(tmp_path / INT8_FILE, SPEC).predict(faces.pixels)
-    assert answers.argmax(axis=1).tolist() == faces.ferplus_mood.tolist()
-    assert answers.sum(axis=1) == pytest.approx(1, abs=1e-5)
+    predicted = LiteRTClassifier(tmp_path / INT8_FILE, SPEC).predict(faces.pixels)
+    assert predicted.argmax(axis=1).tolist() == faces.ferplus_mood.tolist()
+    assert predicted.sum(axis=1) == pytest.approx(1, abs=1e-5)
 
 
 def test_a_network_of_240_000_weights_fits_the_bounds_and_stores_each_weight_once(tmp_path: Path) -> None:
