@@ -27,14 +27,13 @@ from pipelines.evaluation.predictions import Predictions, classify, open_classif
 from pipelines.export import to_bento, to_litert, to_onnx
 from pipelines.export.serving_model import serving_model
 from pipelines.export.to_litert import LiteRTClassifier
-from pipelines.model_card import render
+from pipelines.model_card import render as model_card
 from pipelines.params import Params
 from pipelines.registry import mlflow_store
 from pipelines.registry.champion import Champion, ChampionRecord
 from service.classifier import GRAPH_FILE, METADATA_FILE, ClassifierMetadata, MoodClassifier, calibrate, normalise
 from service.moods import MOODS
 
-MODEL_CARD_FILE: Final = "MODEL_CARD.md"
 MAX_INT8_LOSS: Final = 0.005
 """Weighted F1 that int8 may lose against the served graph."""
 
@@ -201,8 +200,7 @@ def main() -> None:
     check_litert(report, Params.read().evaluate.max_parity_difference)
     paths.LITERT_REPORT.parent.mkdir(parents=True, exist_ok=True)
     paths.LITERT_REPORT.write_text(json.dumps(report, indent=2) + "\n")
-    render.write_pictures(champion, partial)
-    (partial / MODEL_CARD_FILE).write_text(render.render(champion))
+    model_card.write(champion, partial)
     shutil.rmtree(target, ignore_errors=True)
     partial.rename(target)
     tag = to_bento.import_bundle(paths.BUNDLE)

@@ -10,11 +10,9 @@ import pytest
 from pipelines import package, register
 from pipelines.data.face_sets import FaceSet
 from pipelines.export import to_onnx
-from pipelines.model_card import render
 from pipelines.registry import mlflow_store
 from pipelines.registry.champion import Champion
 from service.classifier import MoodClassifier
-from tests.conftest import ROOT
 from tests.support import toys
 
 ARCHITECTURE = "toy"
@@ -121,8 +119,3 @@ def test_a_registry_with_another_champion_is_an_error_that_says_what_to_run(
     mlflow_store.annotate(version, "moved by hand", {mlflow_store.DIGEST_TAG: "of another model"})
     with pytest.raises(LookupError, match=r"dvc repro .* register"):
         package.load_champion(champion().record)
-
-
-def test_the_released_model_card_is_what_the_reports_say(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
-    assert (ROOT / "bundle/classifier" / package.MODEL_CARD_FILE).read_text() == render.render(champion())
