@@ -42,6 +42,7 @@ def test_the_champion_is_good_enough_to_be_released_and_small_enough_for_a_phone
     assert champion.record.metrics["size_bytes"] < 1_000_000
 
 
+@pytest.mark.slow
 def test_recomputing_the_test_metrics_from_the_bundle_gives_the_committed_ones(
     champion: Champion, photos: Path
 ) -> None:
@@ -75,6 +76,7 @@ def test_the_files_for_phones_are_small_and_name_the_moods_as_the_service_does()
     assert (classifier / to_litert.LABELS_FILE).read_text().splitlines() == moods
 
 
+@pytest.mark.slow
 def test_a_phone_gives_the_services_probabilities_for_a_thousand_faces(fer2013_test: FaceSet) -> None:
     service = MoodClassifier(BUNDLE / "classifier")
     phone = LiteRTClassifier(BUNDLE / "classifier" / to_litert.FLOAT_FILE, service.metadata.input)
@@ -83,6 +85,7 @@ def test_a_phone_gives_the_services_probabilities_for_a_thousand_faces(fer2013_t
     assert np.abs(phone.predict(pixels) - service.predict(pixels)).max() <= 1e-4
 
 
+@pytest.mark.slow
 def test_in_int8_a_phone_loses_at_most_half_a_point_on_the_test(fer2013_test: FaceSet) -> None:
     service = MoodClassifier(BUNDLE / "classifier")
     phone = LiteRTClassifier(BUNDLE / "classifier" / to_litert.INT8_FILE, service.metadata.input)

@@ -18,6 +18,7 @@ PHOTOS, FRAMES = 32, 3
 REPORT = ROOT / "reports" / "detector_equivalence"
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_on_photos_and_frames_it_finds_what_the_package_finds_and_as_served_the_largest_face(photos: Path) -> None:
     sample = sample_photos(photos, PHOTOS)

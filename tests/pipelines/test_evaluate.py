@@ -27,6 +27,8 @@ from tests.conftest import ROOT
 from tests.support import toys
 from tests.support.store import enter
 
+pytestmark = pytest.mark.slow
+
 TESTS = ["ferplus", "original", "photos"]
 PHOTOS = 24
 WRONG_ORIGINALS = 5
