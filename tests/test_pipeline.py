@@ -25,6 +25,8 @@ from tests.support.pictures import encode
 from tests.support.server import serve
 from tests.support.toys import pictures
 
+pytestmark = pytest.mark.slow
+
 FACES, PHOTOS = 400, 80
 THE_LOOP = ("reference",)
 """The last stage. It needs all others except `detector_equivalence`, which takes minutes and has no dependants."""

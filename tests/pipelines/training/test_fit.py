@@ -19,6 +19,7 @@ class PowerCutError(Exception):
     """Ends a training in the middle of an epoch."""
 
 
+@pytest.mark.slow
 def test_fine_tuning_starts_from_the_weights_of_the_given_model(
     tmp_path: Path, train: FaceSet, validation: FaceSet
 ) -> None:
@@ -38,6 +39,7 @@ def test_the_fused_batch_normalization_learns_what_the_plain_one_does(train: Fac
         np.testing.assert_allclose(actual, expected, rtol=0.02, atol=1e-5)  # n / (n - 1): here n is 144 at the least
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["plateau", "distilled"])
 def test_an_interrupted_training_resumes_and_ends_as_if_it_had_not_been_interrupted(
     recipe: str, tmp_path: Path, train: FaceSet, validation: FaceSet, monkeypatch: pytest.MonkeyPatch
@@ -68,6 +70,7 @@ def test_an_interrupted_training_resumes_and_ends_as_if_it_had_not_been_interrup
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_finished_training_is_not_trained_further(tmp_path: Path, train: FaceSet, validation: FaceSet) -> None:
     first, history = fit(training_config(2), train, validation, open_checkpoints(tmp_path / "c"))
     again, same = fit(training_config(2), train, validation, open_checkpoints(tmp_path / "c"))
@@ -76,6 +79,7 @@ def test_a_finished_training_is_not_trained_further(tmp_path: Path, train: FaceS
         assert (one == other).all()
 
 
+@pytest.mark.slow
 def test_training_leaves_the_sum_of_emotions_a_sum(tmp_path: Path, train: FaceSet, validation: FaceSet) -> None:
     model, history = fit(training_config(2, "one_cycle"), train, validation, open_checkpoints(tmp_path / "c"))
     said = model.predict(np.zeros((1, 48, 48, 1), np.float32), verbose=0)
@@ -88,6 +92,7 @@ def test_a_recipe_with_a_teacher_needs_the_teachers_predictions(tmp_path: Path, 
         fit(training_config(1, "distilled"), train, train, open_checkpoints(tmp_path / "c"))
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_recipe_is_not_resumed(tmp_path: Path, train: FaceSet, validation: FaceSet) -> None:
     fit(training_config(2), train, validation, open_checkpoints(tmp_path / "c", digest="old recipe"))
     checkpoints = open_checkpoints(tmp_path / "c", digest="new recipe")
