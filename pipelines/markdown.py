@@ -1,10 +1,30 @@
-"""Tables of Markdown, for the reports and the model card."""
+"""Pages and tables of Markdown, for the reports and the model card."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+
+def page(template: Path, **facts: object) -> str:
+    """A page from a Jinja template.
+
+    Args:
+        template: File with the page's text; it may use `cell` and `frame` of this module as filters.
+        facts: Variables of the template.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(template.parent),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"cell": cell, "frame": frame}
+    return environment.get_template(template.name).render(facts)
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -14,7 +14,6 @@ from typing import Any, Final
 import keras
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from keras.layers import Activation, BatchNormalization, ReLU
 
 from pipelines import markdown, paths
@@ -41,20 +40,7 @@ MODEL_CARD_FILE: Final = "MODEL_CARD.md"
 _CONFIDENCES: Final = {"below 0.5": 0.0, "0.5 to 0.7": 0.5, "0.7 to 0.9": 0.7, "0.9 to 1": 0.9}
 """Ranges of confidence by their lower ends."""
 _MOST_FREQUENT: Final = 5
-
-_ENVIRONMENT: Final = Environment(
-    loader=FileSystemLoader(Path(__file__).parent),
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    keep_trailing_newline=True,
-)
-_ENVIRONMENT.filters |= {"cell": markdown.cell, "frame": markdown.frame}
-_ENVIRONMENT.globals |= {
-    "CONFUSION_PICTURE": CONFUSION_PICTURE,
-    "RELIABILITY_PICTURE": RELIABILITY_PICTURE,
-    "SLICES_PICTURE": SLICES_PICTURE,
-}
+_PICTURES: Final = {"confusion": CONFUSION_PICTURE, "reliability": RELIABILITY_PICTURE, "corruptions": SLICES_PICTURE}
 
 
 def write(champion: Champion, directory: Path) -> None:
@@ -64,7 +50,7 @@ def write(champion: Champion, directory: Path) -> None:
         FileNotFoundError: a report is missing.
     """
     (directory / MODEL_CARD_FILE).write_text(render(champion), encoding="utf-8")
-    for name in (CONFUSION_PICTURE, RELIABILITY_PICTURE, SLICES_PICTURE):
+    for name in _PICTURES.values():
         shutil.copy(champion.candidate.evaluation / name, directory)
 
 
@@ -74,7 +60,7 @@ def render(champion: Champion) -> str:
     Raises:
         FileNotFoundError: a report is missing.
     """
-    return _ENVIRONMENT.get_template("model_card.md.j2").render(facts(champion))
+    return markdown.page(Path(__file__).with_name("model_card.md.j2"), **facts(champion))
 
 
 def facts(champion: Champion) -> dict[str, Any]:
@@ -103,6 +89,7 @@ def facts(champion: Champion) -> dict[str, Any]:
             if name not in ("architecture", "recipe") and not name.startswith("input.") and value != "None"
         },
         "candidates": results.table(Params.read()),
+        "pictures": _PICTURES,
         "evidence": decision_report.details(record.decision) if record.decision else "",
     }
 

@@ -17,46 +17,33 @@ from pipelines.registry.champion import Champion
 
 RESULTS_FILE: Final = "results.md"
 README: Final = Path("README.md")
-_HEADER: Final = (
-    *("model", "recipe", "parameters", "bytes", "one face"),
-    *("validation", "FER+", "original labels", "photos", "worst corruption"),
-)
-_BLOCK: Final = re.compile(r"(<!-- results: [^>]*-->\n).*?(\n<!-- /results -->)", re.DOTALL)
+_BLOCK: Final = re.compile(r"(<!-- results: [^>]*-->\n).*?(<!-- /results -->)", re.DOTALL)
 
 
 def table(params: Params) -> str:
     """The candidates in Markdown, best on the FER+ test labels first; the champion is bold."""
     champion = Champion.read()
-    rows = []
-    for name in params.candidates:
-        metrics = json.loads((paths.EVALUATION / name / METRICS_FILE).read_text())
-        test = metrics["test"]
-        original = f"{test['original']['weighted_f1']:.3f}"
-        if "original_head" in test:
-            original += f"; own head {test['original_head']['weighted_f1']:.3f}"
-        rows.append(
-            (
-                f"**{name}**" if champion is not None and champion.record.architecture == name else name,
-                f"`{params.model(name).recipe}`",
-                metrics["parameters"],
-                metrics["size_bytes"],
-                f"{metrics['latency_ms']:.2f} ms",
-                f"{metrics['validation']['ferplus']['weighted_f1']:.3f}",
-                f"{test['ferplus']['weighted_f1']:.3f}",
-                original,
-                f"{test['photos']['weighted_f1']:.3f}",
-                f"{100 * test['worst_slice_loss']:.1f} points",
-            )
-        )
-    rows.sort(key=lambda row: row[_HEADER.index("FER+")], reverse=True)
-    return markdown.table(_HEADER, rows)
+    candidates = [
+        {
+            "name": name,
+            "recipe": params.model(name).recipe,
+            "metrics": json.loads((paths.EVALUATION / name / METRICS_FILE).read_text()),
+        }
+        for name in params.candidates
+    ]
+    candidates.sort(key=lambda one: one["metrics"]["test"]["ferplus"]["weighted_f1"], reverse=True)
+    return markdown.page(
+        Path(__file__).with_suffix(".md.j2"),
+        candidates=candidates,
+        champion=champion.record.architecture if champion else None,
+    )
 
 
 def write(params: Params) -> None:
     """Write the table to `reports/register` and between the README's markers."""
     rendered = table(params)
     paths.REGISTRATION.mkdir(parents=True, exist_ok=True)
-    (paths.REGISTRATION / RESULTS_FILE).write_text(rendered + "\n")
+    (paths.REGISTRATION / RESULTS_FILE).write_text(rendered)
     if README.exists():
         README.write_text(_BLOCK.sub(lambda found: f"{found[1]}{rendered}{found[2]}", README.read_text()))
 

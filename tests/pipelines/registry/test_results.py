@@ -16,8 +16,8 @@ from tests.conftest import ROOT
 def test_the_readme_has_the_table_that_the_pipeline_writes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     rendered = results.table(Params.read())
-    assert f"\n{rendered}\n<!-- /results -->" in Path("README.md").read_text()
-    assert Path("reports/register/results.md").read_text() == f"{rendered}\n"
+    assert f"\n{rendered}<!-- /results -->" in Path("README.md").read_text()
+    assert Path("reports/register/results.md").read_text() == rendered
 
 
 def test_the_table_names_the_champion_and_every_candidate_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,7 +32,7 @@ def test_only_what_stands_between_the_markers_is_replaced(tmp_path: Path, monkey
     readme = tmp_path / "README.md"
     readme.write_text("before\n<!-- results: written by the stage register -->\nold\n<!-- /results -->\nafter\n")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(results, "table", lambda params: "new")
+    monkeypatch.setattr(results, "table", lambda params: "new\n")
     results.write(Params.read(ROOT / "params.yaml"))
     marker = "<!-- results: written by the stage register -->"
     assert readme.read_text() == f"before\n{marker}\nnew\n<!-- /results -->\nafter\n"
