@@ -55,18 +55,10 @@ BASELINE_SIDE: Final = 64
 _PADDING, _OFFSET = 40, 10  # fer.fer: PADDING, and the default of FER(offsets)
 
 SUM, LARGEST = "sum", "largest"
-AGGREGATIONS: Final = {
-    SUM: "the one with the largest sum of its emotions' probabilities",
-    LARGEST: "the one of the most probable emotion",
-}
-"""The mood, given the probabilities of seven emotions."""
+"""The mood, given the probabilities of seven emotions: the one with the largest sum, or that of the largest one."""
 
 OWN_CROP, SERVICE_CROP = "own", "service"
-CROPS: Final = {
-    OWN_CROP: "as the package fer does, ten pixels wider than the box on each side",
-    SERVICE_CROP: "as our service does, close to the box",
-}
-"""The baseline's crops of the faces in photos."""
+"""The baseline's crops of the faces in photos: as the package crops, and as our service does."""
 
 TESTS: Final = ("ferplus", "original", "photos")
 """Names in `TEST_TITLES`."""
@@ -206,7 +198,7 @@ def baseline_tflite(path: Path, parameters: int, margin: float) -> Model:
 
 
 def aggregate(probabilities: NDArray[np.floating], params: PrepareParams) -> dict[str, NDArray[np.float64]]:
-    """Probabilities of the moods by each of `AGGREGATIONS`.
+    """Probabilities of the moods by `SUM` and by `LARGEST`.
 
     Args:
         probabilities: (n, 7) of the emotions of `FER2013_EMOTIONS`, or (n, 4) of the moods.
@@ -235,9 +227,9 @@ def compare(models: list[Model], params: Params) -> pd.DataFrame:
     """Test every model.
 
     Returns:
-        A row for each model, test and way to use it: `model`, `test` (one of `TESTS`), `crop` (a key of `CROPS`) and
-        `aggregation` (a key of `AGGREGATIONS`), both empty if there is no choice, the metrics, `images`, and whether
-        the row is the model's `best` of the test by weighted F1.
+        A row for each model, test and way to use it: `model`, `test` (one of `TESTS`), `crop` and `aggregation`, both
+        empty if there is no choice, the metrics, `images`, and whether the row is the model's `best` of the test by
+        weighted F1.
     """
     fer2013 = FaceSet.load(paths.face_set("test")).of_source("fer2013")
     photos, boxes, photo_moods = photos_with_faces(params.prepare)
@@ -316,38 +308,7 @@ def as_report(rows: pd.DataFrame, costs: dict[str, dict[str, float]]) -> dict[st
 
 def as_page(report: dict[str, Any]) -> str:
     """The report as a page with a table for each test."""
-    cost_rows = [
-        (name, model["parameters"], model["bytes"], f"{model['latency_ms']:.2f} ms") for name, model in report.items()
-    ]
-    lines = [
-        "# The released model and the package fer",
-        "",
-        "Written by `make peers` (benchmarks/compare_baselines.py). All models get the same images; the photos' boxes "
-        "are those of our MTCNN. fer predicts seven emotions and has its own crop. On each test it is used in the way "
-        "that gives it the highest weighted F1; peers.csv has the other ways. Its mood is",
-        "",
-        *(f"- `{name}`: {meaning};" for name, meaning in AGGREGATIONS.items()),
-        "",
-        "and its faces of photos are cropped",
-        "",
-        *(f"- `{name}`: {meaning}." for name, meaning in CROPS.items()),
-        "",
-        markdown.table(("model", "parameters", "bytes", "one face, one thread, median"), cost_rows),
-    ]
-    for test in TESTS:
-        results = {name: model["test"][test] for name, model in report.items()}
-        title, count = TEST_TITLES[test], next(iter(results.values()))["images"]
-        rows = [
-            (
-                name,
-                ", ".join(result[choice] for choice in ("crop", "aggregation") if choice in result),
-                *(result[metric] for metric in _METRICS),
-            )
-            for name, result in results.items()
-        ]
-        header = ("model", "used with", "weighted F1", "macro recall", "accuracy")
-        lines += ["", f"## {title[0].upper()}{title[1:]}: {count:,} images", "", markdown.table(header, rows)]
-    return "\n".join(lines) + "\n"
+    return markdown.page(Path(__file__).with_suffix(".md.j2"), models=report, tests=TESTS, titles=TEST_TITLES)
 
 
 def main(report: Path = REPORT) -> None:

@@ -171,60 +171,18 @@ def report(results: Mapping[str, tuple[Agreement, LargestFound]], moods: Mapping
 
 def page(content: Mapping[str, Any]) -> str:
     """The result of `report` as Markdown."""
-    agreements = {name: Agreement(**values) for name, values in content["package_settings"].items()}
-    largests = {name: LargestFound(**values) for name, values in content["bundle_settings"].items()}
-    moods = content["moods"]
-    return f"""# The cascade against the `mtcnn` package
-
-Written by `python -m pipelines.detector_equivalence`. Frames are composed of photos.
-
-## At the package's settings, in exact arithmetic
-
-Two faces match if their boxes have an intersection over union of at least {MIN_IOU} and their confidences differ by at
-most {MAX_CONFIDENCE_DIFFERENCE}. Bounds: the cascade matches at least {MIN_MATCHED:.0%} of the package's faces and
-finds at most {MAX_EXTRA:.0%} more.
-
-{
-        markdown.table(
-            ("set", "images", "faces (package)", "matched", "extra faces", "largest difference in confidence"),
-            (
-                (name, one.images, one.faces, one.matched, one.extra, f"{one.confidence_difference:.1g}")
-                for name, one in agreements.items()
-            ),
-        )
-    }
-
-## At the bundle's settings, as the service decodes
-
-Counted are images in which the package's largest face has a side of at least {MIN_SHARE:.0%} of the image's shorter
-side. It is found if the largest face of the cascade has an intersection over union of at least {MIN_LARGEST_IOU} with
-it. Bound: {MIN_LARGEST_FOUND:.1%} of these images.
-
-{
-        markdown.table(
-            ("set", "images with such a face", "found", "found, but not as the largest face", "share found"),
-            (
-                (name, one.images, one.found, one.elsewhere, one.found / max(one.images, 1))
-                for name, one in largests.items()
-            ),
-        )
-    }
-
-## Moods of the held-out photos
-
-{moods["photos"]:,} photos of validation and test; weighted F1 is that of the photos with a face. Bound: as served it
-is at most {MAX_F1_LOSS} lower than in exact arithmetic.
-
-{
-        markdown.table(
-            ("detector", "weighted F1", "share of photos with a face"),
-            (
-                ("exact arithmetic", f"{moods['exact_weighted_f1']:.4f}", f"{moods['exact_coverage']:.4f}"),
-                ("as served", f"{moods['served_weighted_f1']:.4f}", f"{moods['served_coverage']:.4f}"),
-            ),
-        )
-    }
-"""
+    return markdown.page(
+        Path(__file__).with_suffix(".md.j2"),
+        **content,
+        min_iou=MIN_IOU,
+        max_confidence_difference=MAX_CONFIDENCE_DIFFERENCE,
+        min_matched=MIN_MATCHED,
+        max_extra=MAX_EXTRA,
+        min_share=MIN_SHARE,
+        min_largest_iou=MIN_LARGEST_IOU,
+        min_largest_found=MIN_LARGEST_FOUND,
+        max_f1_loss=MAX_F1_LOSS,
+    )
 
 
 def main() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.speed.detection import MTCNN, OURS, OURS_AS_MTCNN
@@ -11,13 +13,6 @@ from pipelines import markdown
 
 AT_LEAST: Final = "at least"
 AT_MOST: Final = "at most"
-
-HEADER: Final = ("", "median", "99th percentile", "relative time")
-TARGET_HEADER: Final = ("metric", "value", "target", "met")
-
-_FACES: Final = {0: "no face", 1: "one face", 5: "five faces"}
-
-Row = tuple[str, str, str, str]
 
 
 @dataclass(frozen=True)
@@ -87,93 +82,7 @@ def targets(content: dict[str, Any]) -> list[dict[str, Any]]:
     return [{**asdict(target), "met": target.met} for target in found]
 
 
-def sections(content: dict[str, Any]) -> Iterator[tuple[str, list[Row]]]:
-    """The measurements by title: detection for each scene, then the service, then the steps of an estimate."""
-    records = content["detection"]
-    for frame, faces in dict.fromkeys((record["frame"], record["faces"]) for record in records):
-        rows = [
-            _row(
-                record["detector"] + ("" if record["found"] == faces else f" (finds {record['found']})"),
-                record["median_ms"], record["p99_ms"], f"{record['relative_time']:.2f}",
-            )
-            for record in records
-            if (record["frame"], record["faces"]) == (frame, faces)
-        ]  # fmt: skip
-        if faces == 1:
-            rows += [
-                _row(f"P-Net roofline, {bound['settings']}, {_threads(threads)}", milliseconds)
-                for bound in content["roofline"]["frames"]
-                if bound["frame"] == frame
-                for threads, milliseconds in bound["roofline_ms"].items()
-            ]
-        yield f"Detection, {frame}, {_FACES[faces]}", rows
-    served = content["serving"]
-    times = {
-        "classifier alone": content["classification"],
-        **{f"request, {size}, one client": times for size, times in served["requests"].items()},
-        f"request, 640x480, {served['throughput']['clients']} clients": served["throughput"],
-    }
-    yield "Service, one face", [_row(name, time["median_ms"], time["p99_ms"]) for name, time in times.items()]
-    for profile in content["steps"]:
-        rows = [_row(name, milliseconds) for name, milliseconds in profile["steps"].items()]
-        title = f"Steps of an estimate on one thread, {profile['frame']}, one face"
-        yield title, [*rows, _row("total", profile["median_ms"])]
-
-
 def page(content: dict[str, Any]) -> str:
-    """The report as Markdown."""
-    verdicts = {True: "yes", False: "no", None: "not measured"}
-    rows = [
-        (
-            target["metric"],
-            "–" if target["value"] is None else f"{target['value']:g} {target['unit']}".strip(),
-            f"{target['bound']} {target['limit']:g} {target['unit']}".strip(),
-            verdicts[target["met"]],
-        )
-        for target in content["targets"]
-    ]
-    lines = [
-        "# Speed", "", "Written by `make bench`.", "", _machine(content), "", _notes(content),
-        "", "## Targets", "", markdown.table(TARGET_HEADER, rows),
-    ]  # fmt: skip
-    for title, measured in sections(content):
-        lines += ["", f"## {title}", "", markdown.table(HEADER, measured)]
-    return "\n".join(lines) + "\n"
-
-
-def _machine(content: dict[str, Any]) -> str:
-    """The machine and how busy it was."""
-    machine = content["environment"]
-    before, after = (machine[f"load_average_{when}"][0] for when in ("before", "after"))
-    return (
-        f"Machine: {machine['cpu']}, {machine['cores']} cores, {machine['date']}; load average {before:.1f} before, "
-        f"{after:.1f} after."
-    )
-
-
-def _notes(content: dict[str, Any]) -> str:
-    """How to read the metrics."""
-    rates = content["roofline"]["gmacs_per_second"]
-    load = content["serving"]["throughput"]
-    starts = ", ".join(f"{seconds:g}" for seconds in content["serving"]["start_seconds"])
-    return (
-        "Times are medians unless stated otherwise. Detectors take turns in one process, with their default settings "
-        "and threads; the relative time is the median over MEAA's. The P-Net roofline is a lower bound: P-Net's "
-        "multiply-accumulates (MAC) at the measured peak rate of "
-        + " and ".join(f"{rate:g} GMAC/s on {_threads(threads)}" for threads, rate in rates.items())
-        + f". The {load['clients']} clients of the throughput test used {load['client_share_of_a_core']:.0%} of a "
-        f"core; {load['errors_in_warm_up']} of their requests were refused during the warm-up of two seconds, which "
-        f"does not count. Start times: {starts} s."
-    )
-
-
-def _threads(count: str) -> str:
-    return f"{count} thread{'s' * (count != '1')}"
-
-
-def _row(name: str, median: float, p99: float | None = None, relative: str = "") -> Row:
-    return name, _milliseconds(median), "" if p99 is None else _milliseconds(p99), relative
-
-
-def _milliseconds(value: float) -> str:
-    return f"{value:,.0f} ms" if value >= 100 else f"{value:.2f} ms" if value < 10 else f"{value:.1f} ms"
+    """The report as Markdown: targets, detection for each scene, the service, the steps of an estimate."""
+    scenes = groupby(content["detection"], itemgetter("frame", "faces"))
+    return markdown.page(Path(__file__).with_suffix(".md.j2"), **content, scenes=scenes)

@@ -58,7 +58,8 @@ def test_every_target_but_those_against_baselines_is_measured(content: dict[str,
 def test_the_page_has_every_target_and_scene(output: Path, content: dict[str, Any]) -> None:
     page = (output / "bench.md").read_text()
     assert all(target["metric"] in page for target in content["targets"])
-    assert all(f"## {title}" in page for title, _ in report.sections(content))
+    assert all(f"## Detection, {record['frame']}, " in page for record in content["detection"])
+    assert page.count("## Detection, ") == len({record["faces"] for record in content["detection"]}) == 3
 
 
 def test_the_committed_page_is_the_committed_json_rendered() -> None:
