@@ -19,7 +19,7 @@ import uuid
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -30,8 +30,7 @@ from monitoring.labelled_predictions import observe_photos
 from monitoring.params import MonitoringParams, read_monitoring
 from monitoring.reference import Reference, write
 from monitoring.simulated_drift import DRIFTS
-from pipelines import paths
-from pipelines.markdown import table as markdown_table
+from pipelines import markdown, paths
 from service.estimator import MoodEstimator
 from service.observation import COLUMNS
 
@@ -165,37 +164,6 @@ def measure_report(rows: pd.DataFrame, count: int) -> dict[str, float]:
         }
 
 
-def render(detections: list[Detection], small: list[Detection], large: dict[str, float]) -> str:
-    """The report as Markdown."""
-    first = markdown_table(
-        ["drift", "rows", "windows", "alarms", "right cause", "causes"],
-        [
-            [
-                entry.drift.replace("_", " "),
-                str(entry.rows),
-                str(entry.windows),
-                str(entry.alarms),
-                "" if entry.drift == "none" else str(entry.named),
-                ", ".join(f"{cause} {count}" for cause, count in entry.causes.items()),
-            ]
-            for entry in detections
-        ],
-    )
-    second = markdown_table(
-        ["rows", f"alarms of {WINDOWS} in a dark room (gamma 2.2)", f"false alarms of {WINDOWS}"],
-        [
-            [str(dark.rows), str(dark.alarms), str(none.alarms)]
-            for dark, none in zip(small[::2], small[1::2], strict=True)
-        ],
-    )
-    return (
-        "# Detected drift\n\nEach window is drawn with replacement from the test photos and compared with the released "
-        f"champion's reference.\n\n{first}\n\nA dark room is detected from few rows on:\n\n{second}\n\nA report on "
-        f"{large['rows']:,} rows takes {large['seconds']} s ({large['cpu_seconds']} s of processor time) and at most "
-        f"{large['peak_megabytes']:,} MB.\n"
-    )
-
-
 def main() -> None:
     """Measure which drift is detected, and write the reports."""
     params = read_monitoring()
@@ -211,17 +179,17 @@ def main() -> None:
         detections.append(detect(name, rows["none"], reference, params, "mood_mix", weights=weights))
     detections += [simulated(name, params.large_window) for name in ("none", "gamma_2.2", "blur_sigma_2")]
     small = [simulated(name, size) for size in SMALL_WINDOWS for name in ("gamma_2.2", "none")]
-    large = measure_report(rows["none"], LARGE_REPORT)
-    REPORT.mkdir(parents=True, exist_ok=True)
-    results = {
+    results: dict[str, Any] = {
         "windows": [asdict(entry) for entry in detections],
         "small_windows": [asdict(entry) for entry in small],
         "smallest_window_with_9_of_10": next((s.rows for s in small[::2] if s.alarms >= 0.9 * s.windows), None),
-        "report": large,
+        "report": measure_report(rows["none"], LARGE_REPORT),
     }
+    REPORT.mkdir(parents=True, exist_ok=True)
     (REPORT / "power.json").write_text(json.dumps(results, indent=2) + "\n")
-    (REPORT / "power.md").write_text(render(detections, small, large))
-    print((REPORT / "power.md").read_text())
+    page = markdown.page(Path(__file__).with_suffix(".md.j2"), **results)
+    (REPORT / "power.md").write_text(page)
+    print(page)
 
 
 if __name__ == "__main__":
