@@ -45,7 +45,8 @@ from pipelines.evaluation.agreement import (
     mtcnn_package,
     sample_photos,
 )
-from pipelines.evaluation.metrics import weighted_f1
+from pipelines.evaluation.bootstrap import weighted_f1
+from pipelines.evaluation.metrics import confusion
 from pipelines.evaluation.predictions import predict_photos
 from pipelines.params import Params
 from service import images
@@ -140,7 +141,7 @@ def compare_moods(bundle: Path, photos: Path) -> dict[str, float | int]:
         estimator = MoodEstimator(FaceDetector(bundle / "detector", settings), classifier)
         predictions, coverage = predict_photos(estimator, photos, held_out)
         result |= {
-            f"{name}_weighted_f1": round(weighted_f1(predictions), 4),
+            f"{name}_weighted_f1": round(float(weighted_f1(confusion(predictions))), 4),
             f"{name}_coverage": round(coverage, 4),
         }
     return result

@@ -111,18 +111,11 @@ def split_metrics(predicted: Mapping[str, Predictions], losses: pd.DataFrame, pa
 
 def write_reports(directory: Path, name: str, tests: Mapping[str, Predictions], params: EvaluateParams) -> None:
     """Write tables and plots of the tests: metrics by mood, confusion matrices, reliability diagrams."""
-    by_mood = [
-        metrics.by_mood(predictions)
-        .merge(metrics.bootstrap_intervals_by_mood(predictions, params.bootstrap_resamples, params.seed), on="mood")
-        .assign(test=test)
+    by_mood = {
+        test: metrics.by_mood(predictions, params.bootstrap_resamples, params.seed)
         for test, predictions in tests.items()
-    ]
-    _write_table(
-        pd.concat(by_mood)[
-            ["test", "mood", "precision", "recall", "recall_low", "recall_high", "f1", "f1_low", "f1_high", "support"]
-        ],
-        directory / candidates.MOODS_FILE,
-    )
+    }
+    _write_table(pd.concat(by_mood, names=["test"]).reset_index("test"), directory / candidates.MOODS_FILE)
     _write_table(metrics.confusion_rows(tests["ferplus"]), directory / candidates.CONFUSION_FILE)
     bins = params.calibration_bins
     _write_table(metrics.reliability(tests["ferplus"], bins), directory / candidates.RELIABILITY_FILE)
@@ -140,7 +133,7 @@ def write_corruptions(directory: Path, name: str, losses: pd.DataFrame, clean: M
         losses: Results of `metrics.corruption_losses` for each split, with a column `split`.
         clean: Weighted F1 of each split's faces as they are.
     """
-    _write_table(losses[["split", "slice", "weighted_f1", "loss", "macro_recall"]], directory / candidates.SLICES_FILE)
+    _write_table(losses, directory / candidates.SLICES_FILE)
     title = f"{name}: corrupted FER2013 faces, FER+ labels"
     plots.save(plots.corruption_losses(title, losses, clean), directory / candidates.SLICES_PICTURE)
 
@@ -178,7 +171,7 @@ def main(name: Annotated[str, typer.Argument(help="A candidate of params.yaml.")
         if head is not None:
             predicted[split]["original_head"] = predict_fer2013(head, faces.of_source("fer2013"))["original"]
         corrupted[split] = predict_corrupted(classifier, faces, params.seed)
-        losses[split] = metrics.corruption_losses(predicted[split]["ferplus"], corrupted[split]).assign(split=split)
+        losses[split] = metrics.corruption_losses(predicted[split]["ferplus"], corrupted[split])
 
     measured: dict[str, Any] = {
         **{split: split_metrics(predicted[split], losses[split], params) for split in predicted},
@@ -203,7 +196,7 @@ def main(name: Annotated[str, typer.Argument(help="A candidate of params.yaml.")
     validation_predictions.save(directory / candidates.VALIDATION_FILE)
     write_reports(directory, name, predicted["test"], params)
     clean = {split: measured[split]["ferplus"]["weighted_f1"] for split in losses}
-    write_corruptions(directory, name, pd.concat(losses.values()), clean)
+    write_corruptions(directory, name, pd.concat(losses, names=["split"]).reset_index("split"), clean)
 
     mlflow_store.connect()
     candidate = Candidate.of(name)

@@ -45,11 +45,11 @@ def resample(counts: Counts, resamples: int, random: np.random.Generator) -> Cou
     return random.multinomial(total, counts.ravel() / total, resamples).reshape(resamples, *counts.shape)
 
 
-def percentiles(values: NDArray[np.float64], confidence: float) -> tuple[float, float]:
-    """Ends of the interval with equal tails that holds a share `confidence` of the values."""
+def percentiles(values: NDArray[np.float64], confidence: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Ends of the interval with equal tails that holds a share `confidence` of the values: (n, ...) to two (...)."""
     tail = (1 - confidence) / 2
-    low, high = np.quantile(values, [tail, 1 - tail])
-    return float(low), float(high)
+    low, high = np.quantile(values, [tail, 1 - tail], axis=0)
+    return low, high
 
 
 def interval(
@@ -65,33 +65,29 @@ def interval(
         random: Generator of the draws; the same state gives the same interval.
     """
     first, second = metric_of_both(resample(joint, resamples, random), metric)
-    return percentiles(second - first, confidence)
+    low, high = percentiles(second - first, confidence)
+    return float(low), float(high)
 
 
 def f1_of(mood: int) -> Metric:
     """F1 of one mood as a metric."""
-    return lambda confusion: _f1(confusion)[..., mood]
-
-
-def recall_of(mood: int) -> Metric:
-    """Recall of one mood as a metric."""
-    return lambda confusion: _recall(confusion)[..., mood]
+    return lambda confusion: f1(confusion)[..., mood]
 
 
 def weighted_f1(confusion: Counts) -> NDArray[np.float64]:
     """Mean F1 of the moods, weighted by their numbers of images."""
     support = confusion.sum(axis=-1)
-    return _ratio((_f1(confusion) * support).sum(axis=-1), support.sum(axis=-1))
+    return _ratio((f1(confusion) * support).sum(axis=-1), support.sum(axis=-1))
 
 
 def macro_f1(confusion: Counts) -> NDArray[np.float64]:
     """Mean F1 of the moods."""
-    return _f1(confusion).mean(axis=-1)
+    return f1(confusion).mean(axis=-1)
 
 
 def macro_recall(confusion: Counts) -> NDArray[np.float64]:
     """Mean recall of the moods."""
-    return _recall(confusion).mean(axis=-1)
+    return recall(confusion).mean(axis=-1)
 
 
 def accuracy(confusion: Counts) -> NDArray[np.float64]:
@@ -108,19 +104,24 @@ METRICS: Final[dict[str, Metric]] = {
 """The metrics by their names in `metrics.json`."""
 
 
-def _correct(confusion: Counts) -> Counts:
-    """Correct predictions by mood, (..., 4)."""
-    return np.diagonal(confusion, axis1=-2, axis2=-1)
+def precision(confusion: Counts) -> NDArray[np.float64]:
+    """Precision by mood, (..., 4); zero for a mood that is never predicted."""
+    return _ratio(_correct(confusion), confusion.sum(axis=-2))
 
 
-def _f1(confusion: Counts) -> NDArray[np.float64]:
+def recall(confusion: Counts) -> NDArray[np.float64]:
+    """Recall by mood, (..., 4); zero for a mood without images."""
+    return _ratio(_correct(confusion), confusion.sum(axis=-1))
+
+
+def f1(confusion: Counts) -> NDArray[np.float64]:
     """F1 by mood, (..., 4); zero for a mood that is neither true nor predicted anywhere."""
     return _ratio(2 * _correct(confusion), confusion.sum(axis=-1) + confusion.sum(axis=-2))
 
 
-def _recall(confusion: Counts) -> NDArray[np.float64]:
-    """Recall by mood, (..., 4); zero for a mood without images."""
-    return _ratio(_correct(confusion), confusion.sum(axis=-1))
+def _correct(confusion: Counts) -> Counts:
+    """Correct predictions by mood, (..., 4)."""
+    return np.diagonal(confusion, axis1=-2, axis2=-1)
 
 
 def _ratio(numerator: NDArray[Any], denominator: NDArray[Any]) -> NDArray[np.float64]:

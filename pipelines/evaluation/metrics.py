@@ -9,15 +9,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
-from sklearn.metrics import (
-    accuracy_score,
-    confusion_matrix,
-    f1_score,
-    precision_recall_fscore_support,
-    recall_score,
-)
+from sklearn.metrics import confusion_matrix
 
-from pipelines.evaluation.bootstrap import METRICS, Counts, f1_of, percentiles, recall_of, resample
+from pipelines.evaluation import bootstrap
+from pipelines.evaluation.bootstrap import METRICS, Counts, percentiles, resample
 from pipelines.evaluation.predictions import Predictions
 from service.classifier import calibrate
 from service.moods import MOODS
@@ -26,8 +21,12 @@ INTERVAL_LEVEL: Final = 0.95
 """Confidence level of the metrics' two-sided intervals."""
 
 _WITH_INTERVAL = ("weighted_f1", "accuracy", "macro_recall")
-_MOOD_CODES = list(range(len(MOODS)))
 _TEMPERATURE_RANGE = (0.05, 20.0)
+
+
+def confusion(predictions: Predictions) -> Counts:
+    """The confusion matrix, int64 (4, 4), by true and by predicted mood."""
+    return confusion_matrix(predictions.moods, predictions.predicted, labels=range(len(MOODS)))
 
 
 def summarise(predictions: Predictions, bins: int) -> dict[str, float]:
@@ -37,43 +36,17 @@ def summarise(predictions: Predictions, bins: int) -> dict[str, float]:
         predictions: Predictions for at least one image.
         bins: Bins of the expected calibration error.
     """
-    truth, predicted = predictions.moods, predictions.predicted
+    matrix = confusion(predictions)
     return {
-        "weighted_f1": weighted_f1(predictions),
-        "macro_f1": float(f1_score(truth, predicted, labels=_MOOD_CODES, average="macro", zero_division=0)),
-        "accuracy": float(accuracy_score(truth, predicted)),
-        "macro_recall": _macro_recall(predictions),
+        **{name: float(metric(matrix)) for name, metric in METRICS.items()},
         "expected_calibration_error": expected_calibration_error(predictions, bins),
         "images": len(predictions),
     }
 
 
-def weighted_f1(predictions: Predictions) -> float:
-    """Mean F1 of the moods, weighted by their numbers of images."""
-    return float(
-        f1_score(predictions.moods, predictions.predicted, labels=_MOOD_CODES, average="weighted", zero_division=0)
-    )
-
-
-def _macro_recall(predictions: Predictions) -> float:
-    """Mean recall of the moods."""
-    return float(
-        recall_score(predictions.moods, predictions.predicted, labels=_MOOD_CODES, average="macro", zero_division=0)
-    )
-
-
-def by_mood(predictions: Predictions) -> pd.DataFrame:
-    """Precision, recall, F1 and support, one row per mood; zero for a mood that is never predicted or has no image."""
-    precision, recall, f1, support = precision_recall_fscore_support(
-        predictions.moods, predictions.predicted, labels=_MOOD_CODES, zero_division=0
-    )
-    return pd.DataFrame({"mood": MOODS, "precision": precision, "recall": recall, "f1": f1, "support": support})
-
-
 def resampled_confusions(predictions: Predictions, resamples: int, seed: int) -> Counts:
     """Confusion matrices of a bootstrap, int64 (resamples, 4, 4), by true and by predicted mood."""
-    matrix = confusion_matrix(predictions.moods, predictions.predicted, labels=_MOOD_CODES)
-    return resample(matrix, resamples, np.random.default_rng(seed))
+    return resample(confusion(predictions), resamples, np.random.default_rng(seed))
 
 
 def bootstrap_intervals(predictions: Predictions, resamples: int, seed: int) -> dict[str, dict[str, float]]:
@@ -90,22 +63,22 @@ def bootstrap_intervals(predictions: Predictions, resamples: int, seed: int) -> 
     """
     confusions = resampled_confusions(predictions, resamples, seed)
     intervals = {name: percentiles(METRICS[name](confusions), INTERVAL_LEVEL) for name in _WITH_INTERVAL}
-    return {f"{name}_interval": {"low": low, "high": high} for name, (low, high) in intervals.items()}
+    return {f"{name}_interval": {"low": float(low), "high": float(high)} for name, (low, high) in intervals.items()}
 
 
-def bootstrap_intervals_by_mood(predictions: Predictions, resamples: int, seed: int) -> pd.DataFrame:
-    """Intervals of each mood's recall and F1, from the same draws as `bootstrap_intervals`.
+def by_mood(predictions: Predictions, resamples: int, seed: int) -> pd.DataFrame:
+    """The metrics of each mood, with intervals from the same draws as `bootstrap_intervals`.
 
     Returns:
-        One row per mood: `mood`, `recall_low`, `recall_high`, `f1_low`, `f1_high`.
+        One row per mood: `mood`, `precision`, `recall`, `recall_low`, `recall_high`, `f1`, `f1_low`, `f1_high`,
+        `support`. A metric is zero for a mood that is never predicted or has no image.
     """
-    confusions = resampled_confusions(predictions, resamples, seed)
-    rows = [
-        [end for metric in (recall_of(code), f1_of(code)) for end in percentiles(metric(confusions), INTERVAL_LEVEL)]
-        for code in _MOOD_CODES
-    ]
-    table = pd.DataFrame(rows, columns=["recall_low", "recall_high", "f1_low", "f1_high"])
-    return table.assign(mood=MOODS)
+    matrix, drawn = confusion(predictions), resampled_confusions(predictions, resamples, seed)
+    table = {"mood": MOODS, "precision": bootstrap.precision(matrix)}
+    for name, metric in (("recall", bootstrap.recall), ("f1", bootstrap.f1)):
+        table[name] = metric(matrix)
+        table[f"{name}_low"], table[f"{name}_high"] = percentiles(metric(drawn), INTERVAL_LEVEL)
+    return pd.DataFrame({**table, "support": matrix.sum(axis=1)})
 
 
 def corruption_losses(clean: Predictions, corrupted: Mapping[str, Predictions]) -> pd.DataFrame:
@@ -119,17 +92,16 @@ def corruption_losses(clean: Predictions, corrupted: Mapping[str, Predictions]) 
         One row per corruption: `slice` (its name), `weighted_f1`, `loss` (of weighted F1 against the clean faces),
         `macro_recall`.
     """
-    before = weighted_f1(clean)
-    rows = [
+    matrices = np.stack([confusion(one) for one in corrupted.values()])
+    weighted_f1 = bootstrap.weighted_f1(matrices)
+    return pd.DataFrame(
         {
-            "slice": name,
-            "weighted_f1": weighted_f1(one),
-            "loss": before - weighted_f1(one),
-            "macro_recall": _macro_recall(one),
+            "slice": list(corrupted),
+            "weighted_f1": weighted_f1,
+            "loss": bootstrap.weighted_f1(confusion(clean)) - weighted_f1,
+            "macro_recall": bootstrap.macro_recall(matrices),
         }
-        for name, one in corrupted.items()
-    ]
-    return pd.DataFrame(rows)
+    )
 
 
 def reliability(predictions: Predictions, bins: int) -> pd.DataFrame:

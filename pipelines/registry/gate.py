@@ -22,12 +22,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from pipelines.evaluation import bootstrap
 from pipelines.evaluation.bootstrap import METRICS, Counts, Metric, f1_of, joint_counts, weighted_f1
+from pipelines.evaluation.metrics import confusion
 from pipelines.evaluation.predictions import Predictions, ValidationPredictions
 from pipelines.params import GateParams
 from service.moods import MOODS
@@ -119,39 +120,9 @@ class Decision:
     reason: str
 
 
-def metric_value(metrics: Mapping[str, Any], name: str) -> float:
-    """A value of nested metrics by its dotted name, for example `validation.ferplus.weighted_f1`.
-
-    Raises:
-        KeyError: there is no such metric.
-    """
-    value: Any = metrics
-    for key in name.split("."):
-        if not isinstance(value, Mapping) or key not in value:
-            raise KeyError(f"there is no metric {name!r} (gate.metric in params.yaml)")
-        value = value[key]
-    return float(value)
-
-
-def entry(name: str, digest: str, metrics: Mapping[str, Any], params: GateParams) -> GateEntry:
-    """What the gate knows of a model, from its metrics.
-
-    Raises:
-        KeyError: a metric that the rule needs is missing.
-    """
-    return GateEntry(
-        name,
-        digest,
-        metric_value(metrics, params.metric),
-        int(metric_value(metrics, "size_bytes")),
-        metric_value(metrics, "latency_ms"),
-    )
-
-
 def score(predictions: ValidationPredictions, params: GateParams) -> float:
     """The deciding metric of a model's predictions, rounded as in `metrics.json`."""
-    first, _ = bootstrap.metric_of_both(_joint(predictions.ferplus, predictions.ferplus), METRICS[_metric(params)])
-    return float(f"{float(first):.5g}")
+    return float(f"{float(METRICS[_metric(params)](confusion(predictions.ferplus))):.5g}")
 
 
 def _joint(champion: Predictions, challenger: Predictions) -> Counts:

@@ -156,7 +156,10 @@ def judge(candidates: Sequence[Candidate], champion: Champion | None, params: Ga
 
 def entry(candidate: Candidate, params: GateParams) -> GateEntry:
     """A candidate as the gate sees it."""
-    return gate.entry(candidate.architecture, candidate.digest, candidate.metrics, params)
+    metrics = mlflow_store.flatten(candidate.metrics)
+    return GateEntry(
+        candidate.architecture, candidate.digest, metrics[params.metric], metrics["size_bytes"], metrics["latency_ms"]
+    )
 
 
 def comparable_predictions(challenger: Candidate, champion: Candidate) -> dict[str, ValidationPredictions]:

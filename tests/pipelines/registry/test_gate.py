@@ -269,12 +269,6 @@ def test_of_equal_candidates_the_smaller_one_challenges() -> None:
     assert decision.challenger.name == "small"
 
 
-def test_a_metric_is_found_by_its_dotted_name() -> None:
-    assert gate.metric_value({"validation": {"ferplus": {"weighted_f1": 0.8}}}, RULE.metric) == 0.8
-    with pytest.raises(KeyError, match=r"no metric 'validation\.ferplus\.weighted_f1'"):
-        gate.metric_value({"validation": {}}, RULE.metric)
-
-
 def test_a_rule_that_decides_on_test_metrics_is_rejected() -> None:
     with pytest.raises(pydantic.ValidationError, match="metric"):
         GateParams(**RULE.model_dump() | {"metric": "test.ferplus.weighted_f1"})
