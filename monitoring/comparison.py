@@ -26,25 +26,11 @@ from evidently.metrics import RowCount, ValueDrift
 from evidently.presets import DataSummaryPreset
 from scipy.stats import chi2_contingency, rankdata
 
+from monitoring.log import NUMBERS
 from monitoring.params import MonitoringParams
 from service.observation import PROBABILITIES
 
-NUMERICAL: Final = (
-    *PROBABILITIES,
-    "confidence",
-    "entropy",
-    "face_share",
-    "detector_confidence",
-    "faces",
-    "brightness",
-    "contrast",
-    "sharpness",
-    "colourfulness",
-    "warmth",
-    "tint",
-    "frame_width",
-    "frame_height",
-)
+NUMERICAL: Final = tuple(name for name in NUMBERS if name != "latency_ms")
 CATEGORICAL: Final = ("mood", "outcome")
 TESTED: Final = (*NUMERICAL, *CATEGORICAL)
 """The compared columns. Prometheus watches latency; that of the machine that made the reference says nothing here."""

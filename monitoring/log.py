@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -13,9 +12,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import pandas as pd
+from pydantic import TypeAdapter, ValidationError
 
 from service.moods import MOODS
-from service.observation import COLUMNS, PROBABILITIES
+from service.observation import COLUMNS, PROBABILITIES, Observation
 
 INVALID_JSON: Final = "invalid JSON"
 WRONG_SCHEMA: Final = "wrong schema"
@@ -27,7 +27,7 @@ DUPLICATE: Final = "duplicate request"
 TEXTS: Final = ("time", "request", "model_version", "outcome", "mood")
 NUMBERS: Final = tuple(name for name in COLUMNS if name not in TEXTS)
 
-_REQUIRED: Final = frozenset(COLUMNS)
+_ROW: Final = TypeAdapter(Observation)
 _AGE: Final = re.compile(r"(\d+(?:\.\d+)?)([mhdw])")
 _UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -140,31 +140,13 @@ def _lines(file: Path) -> Iterator[bytes]:
 def _parse(line: bytes) -> tuple[dict[str, Any] | None, str | None]:
     """A line as a record with its time as a `datetime`, or None and the reason why the line is bad."""
     try:
-        record = json.loads(line)
-    except ValueError:
-        return None, INVALID_JSON
-    if not isinstance(record, dict) or not record.keys() >= _REQUIRED:
-        return None, WRONG_SCHEMA
-    try:
+        record = dict(vars(_ROW.validate_json(line, strict=True)))
         record["time"] = datetime.fromisoformat(record["time"])
-    except (TypeError, ValueError):
+    except ValidationError as error:
+        return None, INVALID_JSON if error.errors()[0]["type"] == "json_invalid" else WRONG_SCHEMA
+    except ValueError:  # no time
         return None, WRONG_SCHEMA
-    return (record, None) if _valid(record) else (None, WRONG_SCHEMA)
-
-
-def _valid(record: dict[str, Any]) -> bool:
-    """Whether a record's values have the types that the service writes."""
-    answered = record["outcome"] == "answered"
-    return (
-        (answered or record["outcome"] == "no_face")
-        and record["time"].tzinfo is not None
-        and isinstance(record["request"], str)
-        and isinstance(record["model_version"], str)
-        and all(_number(record[name]) for name in NUMBERS)
-        and (not answered or (record["mood"] in MOODS and all(record[name] is not None for name in PROBABILITIES)))
-    )
-
-
-def _number(value: object) -> bool:
-    """Whether a value is a number or missing."""
-    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+    missing = record["mood"] not in MOODS or any(record[name] is None for name in PROBABILITIES)
+    if record["time"].tzinfo is None or (record["outcome"] == "answered" and missing):
+        return None, WRONG_SCHEMA
+    return record, None

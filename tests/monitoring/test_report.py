@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pandas as pd
@@ -9,6 +10,8 @@ from monitoring import report, verdict
 from monitoring.log import Log
 from monitoring.params import MonitoringParams
 from monitoring.reference import Reference
+from pipelines import markdown
+from tests.conftest import ROOT
 from tests.support.predictions import NOW, predictions
 
 
@@ -43,3 +46,9 @@ def test_text_from_outside_is_escaped(rows: pd.DataFrame, reference: Reference, 
     page = report.render(found, rows, reference.rows, None)
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
+
+
+def test_the_committed_page_on_detected_drift_is_the_committed_json_rendered() -> None:
+    found = json.loads((ROOT / "reports/monitoring/power.json").read_text())
+    page = markdown.page(ROOT / "monitoring/power.md.j2", **found)
+    assert page == (ROOT / "reports/monitoring/power.md").read_text()
