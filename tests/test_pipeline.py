@@ -37,25 +37,24 @@ def write_sample(source: Path, target: Path, form: dataset.ParquetFormat, count:
     """Rows spread over a file of the dataset."""
     chosen = np.linspace(0, dataset.read(source, form.schema, ["emotion"]).num_rows - 1, count).astype(int)
     wanted = set(chosen.tolist())
-    with dataset.open_writer(target, form) as writer:
-        for index, row in enumerate(dataset.rows(source, form.schema)):
-            if index in wanted:
-                writer.write(row)
+    rows = enumerate(dataset.rows(source, form.schema))
+    dataset.write(target, form, (row for index, row in rows if index in wanted))
 
 
 def write_synthetic_faces(target: Path, count: int) -> None:
     """A FER2013 of smooth noise with unanimous votes: no faces, but enough for training."""
-    with dataset.open_writer(target, dataset.FER2013) as writer:
-        for index, picture in enumerate(pictures(count, seed=1)):
-            voted = list(_EMOTION_OF_VOTES)[index % 4]
-            writer.write(
-                {
-                    "image": {"bytes": cv2.imencode(".png", picture)[1].tobytes(), "path": f"fer{index:07}.png"},
-                    "usage": dataset.USAGES[0 if index % 5 < 3 else index % 5 - 2],
-                    "emotion": _EMOTION_OF_VOTES[voted],
-                    **{column: 10 * (column == f"votes_{voted}") for column in dataset.VOTE_COLUMNS},
-                }
-            )
+    rows = []
+    for index, picture in enumerate(pictures(count, seed=1)):
+        voted = list(_EMOTION_OF_VOTES)[index % 4]
+        rows.append(
+            {
+                "image": {"bytes": cv2.imencode(".png", picture)[1].tobytes(), "path": f"fer{index:07}.png"},
+                "usage": dataset.USAGES[0 if index % 5 < 3 else index % 5 - 2],
+                "emotion": _EMOTION_OF_VOTES[voted],
+                **{column: 10 * (column == f"votes_{voted}") for column in dataset.VOTE_COLUMNS},
+            }
+        )
+    dataset.write(target, dataset.FER2013, rows)
 
 
 def write_synthetic_photos(target: Path, astronaut: NDArray[np.uint8], count: int) -> None:
@@ -63,18 +62,19 @@ def write_synthetic_photos(target: Path, astronaut: NDArray[np.uint8], count: in
     face = astronaut[:224, 112:336]
     random = np.random.default_rng(2)
     emotions = ("happiness", "neutral", "anger", "surprise")
-    with dataset.open_writer(target, dataset.PHOTOS) as writer:
-        for index in range(count):
-            picture = face[:, ::-1] if index % 2 else face
-            matrix = cv2.getRotationMatrix2D((112, 112), random.uniform(-10, 10), random.uniform(0.8, 1.1))
-            picture = cv2.warpAffine(np.ascontiguousarray(picture), matrix, (224, 224))
-            writer.write(
-                {
-                    "image": {"bytes": encode(picture), "path": f"Person_{index // 2}_{index % 2:04}.jpg"},
-                    "emotion": emotions[index // 2 % 4],
-                    "identity": f"Person_{index // 2}",
-                }
-            )
+    rows = []
+    for index in range(count):
+        picture = face[:, ::-1] if index % 2 else face
+        matrix = cv2.getRotationMatrix2D((112, 112), random.uniform(-10, 10), random.uniform(0.8, 1.1))
+        picture = cv2.warpAffine(np.ascontiguousarray(picture), matrix, (224, 224))
+        rows.append(
+            {
+                "image": {"bytes": encode(picture), "path": f"Person_{index // 2}_{index % 2:04}.jpg"},
+                "emotion": emotions[index // 2 % 4],
+                "identity": f"Person_{index // 2}",
+            }
+        )
+    dataset.write(target, dataset.PHOTOS, rows)
 
 
 @pytest.fixture(scope="module")

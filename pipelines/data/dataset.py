@@ -8,9 +8,10 @@ The stages read them through this module, which checks the schema. `params.yaml`
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,16 +32,19 @@ PHOTO_SIDE: Final[int] = 224
 FER2013_EMOTIONS: Final[tuple[str, ...]] = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 """Labels of FER2013, ordered by their codes in the official `fer2013.csv`."""
 
-PHOTO_EMOTIONS: Final[tuple[str, ...]] = (
-    "neutral",
-    "happiness",
-    "surprise",
-    "sadness",
-    "anger",
-    "disgust",
-    "fear",
-    "contempt",
-)
+_SYNONYMS: Final[dict[str, tuple[str, ...]]] = {
+    "neutral": (),
+    "happiness": ("happy", "joy"),
+    "surprise": ("surprised",),
+    "sadness": ("sad",),
+    "anger": ("angry",),
+    "disgust": ("disgusted",),
+    "fear": ("fearful", "afraid", "scared"),
+    "contempt": ("contemptuous",),
+}
+"""Other spellings in public datasets, by emotion of FER+."""
+
+PHOTO_EMOTIONS: Final[tuple[str, ...]] = tuple(_SYNONYMS)
 """Labels of the photos: the emotions of FER+, in its order."""
 
 USAGES: Final[tuple[str, ...]] = ("Training", "PublicTest", "PrivateTest")
@@ -49,10 +53,7 @@ USAGES: Final[tuple[str, ...]] = ("Training", "PublicTest", "PrivateTest")
 EMOTIONS: Final[tuple[str, ...]] = (*PHOTO_EMOTIONS, "unknown")
 """Choices of the FER+ annotators for a face: the columns of `FaceSet.emotions`."""
 
-VOTE_COLUMNS: Final[tuple[str, ...]] = (
-    *(f"votes_{emotion}" for emotion in EMOTIONS),
-    "votes_not_a_face",
-)
+VOTE_COLUMNS: Final[tuple[str, ...]] = (*(f"votes_{emotion}" for emotion in EMOTIONS), "votes_not_a_face")
 """Columns with the number of FER+ annotators who chose an emotion, `unknown` or `not a face`.
 
 The order is that of `fer2013new.csv`.
@@ -66,7 +67,7 @@ FER2013_SCHEMA: Final[pa.Schema] = pa.schema(
         ("image", _IMAGE),
         ("usage", pa.string()),
         ("emotion", pa.string()),
-        *((column, pa.uint8()) for column in VOTE_COLUMNS),
+        *((name, pa.uint8()) for name in VOTE_COLUMNS),
     ]
 )
 """`image` is a grey 48 x 48 PNG, `usage` one of `USAGES`, `emotion` one of `FER2013_EMOTIONS`."""
@@ -90,18 +91,6 @@ class ParquetFormat:
 
 FER2013: Final = ParquetFormat(FER2013_SCHEMA, rows_per_group=2048)
 PHOTOS: Final = ParquetFormat(PHOTOS_SCHEMA, rows_per_group=1024)
-
-# Spellings of the emotions in public datasets; the keys are `PHOTO_EMOTIONS`.
-_SYNONYMS: Final[dict[str, tuple[str, ...]]] = {
-    "neutral": (),
-    "happiness": ("happy", "joy"),
-    "surprise": ("surprised",),
-    "sadness": ("sad",),
-    "anger": ("angry",),
-    "disgust": ("disgusted",),
-    "fear": ("fearful", "afraid", "scared"),
-    "contempt": ("contemptuous",),
-}
 
 
 class DatasetError(Exception):
@@ -197,42 +186,23 @@ def _open(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetFile]:
         yield file
 
 
-class RowWriter:
-    """Writes rows to an open Parquet file, a row group at a time."""
-
-    def __init__(self, file: pq.ParquetWriter, form: ParquetFormat) -> None:
-        self._file = file
-        self._form = form
-        self._pending: list[Row] = []
-
-    def write(self, row: Row) -> None:
-        """Add a row; it is written together with its row group."""
-        self._pending.append(row)
-        if len(self._pending) == self._form.rows_per_group:
-            self.flush()
-
-    def flush(self) -> None:
-        """Write the pending rows as a row group."""
-        if self._pending:
-            table = pa.Table.from_pylist(self._pending, schema=self._form.schema)
-            self._file.write_table(table, row_group_size=self._form.rows_per_group)
-            self._pending.clear()
-
-
-@contextmanager
-def open_writer(path: Path, form: ParquetFormat) -> Iterator[RowWriter]:
-    """Open a writer for a file, which appears or is replaced only if the block ends without an error.
+def write(path: Path, form: ParquetFormat, rows: Iterable[Row]) -> None:
+    """Write a file, which appears or is replaced only if the iteration over the rows ends without an error.
 
     Equal rows give equal bytes, so that DVC sees no change if there is none.
+
+    Args:
+        path: Parquet file.
+        form: Layout of the file; a row group is in memory at a time.
+        rows: Rows of the file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial, remaining = path.with_name(f".{path.name}.{os.getpid()}.partial"), iter(rows)
     try:
         # Uncompressed: the images are compressed already.
         with pq.ParquetWriter(partial, form.schema, compression="none") as file:
-            writer = RowWriter(file, form)
-            yield writer
-            writer.flush()
+            while group := list(islice(remaining, form.rows_per_group)):
+                file.write_table(pa.Table.from_pylist(group, schema=form.schema), row_group_size=form.rows_per_group)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

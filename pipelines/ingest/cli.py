@@ -52,10 +52,11 @@ def build(out: Path, form: dataset.ParquetFormat, rows: Iterable[Row], report: R
         InvalidRowsError: There are problems, and `skip_invalid` is not set.
         DatasetError: There is no row to write, or `rows` raised it.
     """
-    with dataset.open_writer(out, form) as writer:
+
+    def counted() -> Iterator[Row]:
         for row in rows:
-            writer.write(row)
             report.classes[row.get("usage", ""), row["emotion"]] += 1
+            yield row
         if report.problems and not skip_invalid:
             raise InvalidRowsError(
                 f"{len(report.problems):,} rows or files are invalid, so {out} was not written. Correct them, or leave "
@@ -63,6 +64,8 @@ def build(out: Path, form: dataset.ParquetFormat, rows: Iterable[Row], report: R
             )
         if not report.written:
             raise DatasetError(f"There is nothing to write to {out}.")
+
+    dataset.write(out, form, counted())
 
 
 # The command line

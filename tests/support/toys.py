@@ -13,7 +13,8 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from pipelines.data.dataset import EMOTIONS, PHOTOS, open_writer
+from pipelines.data import dataset
+from pipelines.data.dataset import EMOTIONS
 from pipelines.data.face_sets import SOURCES, FaceSet
 from pipelines.data.labels import one_hot
 from service.moods import MOODS
@@ -118,11 +119,11 @@ def write_model(directory: Path, architecture: str, model: keras.Model, run_id: 
 
 def write_photos(path: Path, pictures: list[NDArray[np.uint8]], emotions: list[str]) -> None:
     """A file of RGB photos, each of another person."""
-    with open_writer(path, PHOTOS) as writer:
-        for index, (picture, emotion) in enumerate(zip(pictures, emotions, strict=True)):
-            data = cv2.imencode(".jpg", picture[..., ::-1])[1].tobytes()
-            image = {"bytes": data, "path": f"{index}.jpg"}
-            writer.write({"image": image, "emotion": emotion, "identity": f"person {index}"})
+    rows = []
+    for index, (picture, emotion) in enumerate(zip(pictures, emotions, strict=True)):
+        image = {"bytes": cv2.imencode(".jpg", picture[..., ::-1])[1].tobytes(), "path": f"{index}.jpg"}
+        rows.append({"image": image, "emotion": emotion, "identity": f"person {index}"})
+    dataset.write(path, dataset.PHOTOS, rows)
 
 
 def write_candidate(

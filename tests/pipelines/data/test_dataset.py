@@ -18,10 +18,11 @@ from pipelines.data.dataset import DatasetError
 def file(tmp_path: Path) -> Path:
     """Three photos."""
     path = tmp_path / "photos.parquet"
-    with dataset.open_writer(path, dataset.PHOTOS) as writer:
-        for name in "abc":
-            image = {"bytes": name.encode(), "path": f"{name}.jpg"}
-            writer.write({"image": image, "emotion": "fear", "identity": name})
+    rows = (
+        {"image": {"bytes": name.encode(), "path": f"{name}.jpg"}, "emotion": "fear", "identity": name}
+        for name in "abc"
+    )
+    dataset.write(path, dataset.PHOTOS, rows)
     return path
 
 
