@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 from typing import Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from pipelines.params import Params
+from pipelines.params import Params, Section
 from pipelines.paths import PARAMS
 
 LOG_VARIABLE: Final = "MEAA_PREDICTION_LOG"
@@ -16,13 +16,7 @@ WEBHOOK_VARIABLE: Final = "MEAA_WEBHOOK"
 SECRET_VARIABLE: Final = "MEAA_WEBHOOK_SECRET"
 
 
-class _Section(BaseModel):
-    """A part of the section. An unknown key is an error, because it is most likely a misspelt one."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class WebhookParams(_Section):
+class WebhookParams(Section):
     """How an alarm is sent (`monitoring.alarm`).
 
     Attributes:
@@ -38,7 +32,7 @@ class WebhookParams(_Section):
     timeout_seconds: float = Field(gt=0)
 
 
-class MonitoringParams(_Section):
+class MonitoringParams(Section):
     """How live predictions are compared with the reference.
 
     Attributes:

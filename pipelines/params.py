@@ -18,13 +18,13 @@ from service.moods import MOODS
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
     """A section of the file: an unknown key is an error, because it is most likely a misspelt one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class PhotoSplits(_Section):
+class PhotoSplits(Section):
     """How the photos are split into folds of equal size, with no person in two of them.
 
     Attributes:
@@ -44,7 +44,7 @@ class PhotoSplits(_Section):
         return self
 
 
-class PrepareParams(_Section):
+class PrepareParams(Section):
     """How labelled images become face sets.
 
     Attributes:
@@ -84,7 +84,7 @@ class PrepareParams(_Section):
         raise KeyError(f"params.yaml gives no mood for the emotion {emotion!r} (prepare.moods)")
 
 
-class AugmentationParams(_Section):
+class AugmentationParams(Section):
     """Ranges of the random changes of a training image; see `pipelines.training.augmentation`.
 
     Attributes:
@@ -106,7 +106,7 @@ class AugmentationParams(_Section):
     corrupted: Share
 
 
-class PlateauParams(_Section):
+class PlateauParams(Section):
     """Reduction of the learning rate when the validation loss stops falling.
 
     Attributes:
@@ -120,7 +120,7 @@ class PlateauParams(_Section):
     min_learning_rate: float = Field(ge=0)
 
 
-class HeadParams(_Section):
+class HeadParams(Section):
     """Loss weights of the auxiliary heads; a head of weight 0 is not built.
 
     Attributes:
@@ -132,7 +132,7 @@ class HeadParams(_Section):
     original: float = Field(default=0.0, ge=0)
 
 
-class TrainParams(_Section):
+class TrainParams(Section):
     """A training recipe.
 
     Attributes:
@@ -176,7 +176,7 @@ class TrainParams(_Section):
         return self
 
 
-class TeacherParams(_Section):
+class TeacherParams(Section):
     """The teacher, an ensemble; see `pipelines.teach`.
 
     Attributes:
@@ -213,7 +213,7 @@ class ScratchParams(BaseModel):
         return dict(self.model_extra or {})
 
 
-class FineTunedParams(_Section):
+class FineTunedParams(Section):
     """A model that starts from another model's weights and has that model's network.
 
     Attributes:
@@ -225,7 +225,7 @@ class FineTunedParams(_Section):
     init_from: str
 
 
-class ModelsParams(_Section):
+class ModelsParams(Section):
     """The models, by the DVC stage that trains them.
 
     Attributes:
@@ -262,7 +262,7 @@ class ModelParams:
     init_from: str | None = None
 
 
-class EvaluateParams(_Section):
+class EvaluateParams(Section):
     """How candidates are measured.
 
     Attributes:
@@ -283,7 +283,7 @@ class EvaluateParams(_Section):
     seed: int
 
 
-class GateParams(_Section):
+class GateParams(Section):
     """The rule by which a challenger replaces the champion; see `pipelines.registry.gate`.
 
     Attributes:
@@ -317,7 +317,7 @@ class GateParams(_Section):
     seed: int
 
 
-class ServingParams(_Section):
+class ServingParams(Section):
     """What is done around the network at inference; see `pipelines.export.serving_model`.
 
     Attributes:
@@ -328,7 +328,7 @@ class ServingParams(_Section):
     mirror_averaging: bool
 
 
-class Params(_Section):
+class Params(Section):
     """The whole file; `monitoring` is validated by `monitoring.params`, which stands above this package."""
 
     detector: DetectorSettings

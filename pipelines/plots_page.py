@@ -18,31 +18,15 @@ from typing import Final
 
 import vl_convert
 
-_VEGA_LITE: Final = "5.21"  # the major version that DVC's own plot templates declare
+from pipelines import markdown
 
-_TEMPLATE: Final = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-{refresh_tag}
-<title>Plots of the pipeline</title>
-<script>@VEGA@</script>
-<style>
-body {font-family: sans-serif; margin: 1rem}
-img {max-width: 100%}
-</style>
-</head>
-<body>
-{plot_divs}
-</body>
-</html>
-"""
-"""A page for DVC, which replaces the names in braces. Its own page also has `{scripts}`: links to a CDN."""
+_VEGA_LITE: Final = "5.21"  # the major version that DVC's own plot templates declare
 
 
 def template() -> str:
     """The page template, with Vega, Vega-Lite and Vega-Embed (about 0.9 MB of JavaScript) inside."""
-    return _TEMPLATE.replace("@VEGA@", vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", _VEGA_LITE))
+    vega = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", _VEGA_LITE)
+    return markdown.page(Path(__file__).with_suffix(".html.j2"), vega=vega)
 
 
 def main(arguments: Sequence[str]) -> int:
