@@ -93,10 +93,6 @@ def _project(workspace: Workspace) -> Project:
     project = workspace.create_project(PROJECT, "Live predictions compared with the champion's reference, by window.")
     dashboard = project.dashboard
 
-    def level(column: str, title: str) -> None:
-        value = PanelMetric(legend=title, metric="MeanValue", metric_labels={"column": column})
-        dashboard.add_panel(line_plot_panel(title, [value], "Mean of each window.", size="half"))
-
     def share(column: str, label: str, legend: str) -> PanelMetric:
         labels = {"column": column, "label": label, "value_type": "share"}
         return PanelMetric(legend=legend, metric="UniqueValueCount", metric_labels=labels)
@@ -112,5 +108,7 @@ def _project(workspace: Workspace) -> Project:
     faces = [share("outcome", "answered", "with a face")]
     dashboard.add_panel(line_plot_panel("Frames with a face", faces, "Share of all frames.", size="half"))
     for column in _LEVELS:
-        level(column, column.replace("_", " ").capitalize())
+        title = column.replace("_", " ").capitalize()
+        value = PanelMetric(legend=title, metric="MeanValue", metric_labels={"column": column})
+        dashboard.add_panel(line_plot_panel(title, [value], "Mean of each window.", size="half"))
     return project

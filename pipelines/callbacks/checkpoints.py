@@ -33,11 +33,7 @@ def fingerprint(parameters: Mapping[str, Any], *files: Path) -> str:
 
 
 class Checkpoints:
-    """The checkpoints of one training.
-
-    Attributes:
-        run_id: The MLflow run that the checkpoints belong to; None before one is set.
-    """
+    """The checkpoints of one training."""
 
     def __init__(self, directory: Path, digest: str) -> None:
         """Open the checkpoints; those with another digest are deleted.
@@ -58,7 +54,7 @@ class Checkpoints:
 
     @property
     def run_id(self) -> str | None:
-        """The MLflow run that the checkpoints belong to."""
+        """The MLflow run that the checkpoints belong to; None before one is set."""
         return self._run_id
 
     @run_id.setter

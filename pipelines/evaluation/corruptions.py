@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Final
 
 import numpy as np
@@ -45,30 +44,26 @@ def _loose_crop(face: Face, random: np.random.Generator) -> Face:
     return transforms.move(face, zoom=random.uniform(0.85, 1.0), shift=(shift[0], shift[1]))
 
 
-CORRUPTIONS: Final[Mapping[str, Corruption]] = MappingProxyType(
-    {
-        "dark": Corruption("dark: gamma 2.2", lambda face, _: transforms.gamma(face, 2.2)),
-        "bright": Corruption("bright: gamma 0.45", lambda face, _: transforms.gamma(face, 0.45)),
-        "low_contrast": Corruption("contrast × 0.4", lambda face, _: transforms.contrast(face, 0.4)),
-        "motion_blur": Corruption(
-            "motion blur, a tenth of the side",
-            lambda face, random: transforms.motion_blur(face, 0.1, random.uniform(0, 180)),
-        ),
-        "jpeg_20": Corruption("JPEG, quality 20", lambda face, _: transforms.jpeg(face, 20)),
-        "half_resolution": Corruption("half the resolution", lambda face, _: transforms.low_resolution(face, 0.5)),
-        "rotated": Corruption("rotated by ±20°", _rotated),
-        "loose_crop": Corruption("shifted by up to 10 %, up to 15 % smaller", _loose_crop),
-        "eyes_covered": Corruption(
-            "eyes covered: sunglasses", lambda face, _: transforms.cover(face, EYES, (0.05, 0.95), SUNGLASSES)
-        ),
-        "mouth_covered": Corruption(
-            "mouth covered: mask", lambda face, _: transforms.cover(face, MOUTH, (0.05, 0.95), MASK)
-        ),
-        "salt_noise": Corruption(
-            "salt noise, 5 % of the pixels", lambda face, random: transforms.salt(face, 0.05, random)
-        ),
-    }
-)
+CORRUPTIONS: Final[Mapping[str, Corruption]] = {
+    "dark": Corruption("dark: gamma 2.2", lambda face, _: transforms.gamma(face, 2.2)),
+    "bright": Corruption("bright: gamma 0.45", lambda face, _: transforms.gamma(face, 0.45)),
+    "low_contrast": Corruption("contrast × 0.4", lambda face, _: transforms.contrast(face, 0.4)),
+    "motion_blur": Corruption(
+        "motion blur, a tenth of the side",
+        lambda face, random: transforms.motion_blur(face, 0.1, random.uniform(0, 180)),
+    ),
+    "jpeg_20": Corruption("JPEG, quality 20", lambda face, _: transforms.jpeg(face, 20)),
+    "half_resolution": Corruption("half the resolution", lambda face, _: transforms.low_resolution(face, 0.5)),
+    "rotated": Corruption("rotated by ±20°", _rotated),
+    "loose_crop": Corruption("shifted by up to 10 %, up to 15 % smaller", _loose_crop),
+    "eyes_covered": Corruption(
+        "eyes covered: sunglasses", lambda face, _: transforms.cover(face, EYES, (0.05, 0.95), SUNGLASSES)
+    ),
+    "mouth_covered": Corruption(
+        "mouth covered: mask", lambda face, _: transforms.cover(face, MOUTH, (0.05, 0.95), MASK)
+    ),
+    "salt_noise": Corruption("salt noise, 5 % of the pixels", lambda face, random: transforms.salt(face, 0.05, random)),
+}
 """The corruptions by name. `metrics.json`, `slices.csv` and `validation.npz` call them slices."""
 
 

@@ -13,15 +13,15 @@ service's own decoder, so that the dataset holds only images that the service ca
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, NoReturn, TypeVar
 
+import pandas as pd
 import typer
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
+from rich.table import Column, Table
 
 from pipelines import paths
 from pipelines.data import dataset
@@ -200,19 +200,13 @@ def _print_problems(problems: Sequence[Problem], show: int) -> None:
 
 def _print_summary(report: Report, out: Path) -> None:
     """Print the number of rows that were written, by emotion and split, and of those that were left out."""
-    splits = [usage for usage in dataset.USAGES if any(split == usage for split, _ in report.classes)]
-    columns = splits if len(splits) > 1 else []
-    table = Table(title=str(out), show_footer=True)
-    table.add_column("emotion", footer="all")
-    for split in columns:
-        total = sum(count for (of, _), count in report.classes.items() if of == split)
-        table.add_column(split, footer=f"{total:,}", justify="right")
-    table.add_column("rows", footer=f"{report.written:,}", justify="right")
-    by_emotion: Counter[str] = Counter()
-    for (_, emotion), count in report.classes.items():
-        by_emotion[emotion] += count
-    for emotion, count in by_emotion.most_common():
-        table.add_row(emotion, *(f"{report.classes[split, emotion]:,}" for split in columns), f"{count:,}")
+    counts = pd.Series(report.classes).unstack(level=0, fill_value=0)
+    splits = [usage for usage in dataset.USAGES if usage in counts] if len(counts.columns) > 1 else []
+    counts = counts.assign(rows=counts.sum(axis=1))[[*splits, "rows"]]
+    totals = [Column(name, footer=f"{total:,}", justify="right") for name, total in counts.sum().items()]
+    table = Table(Column("emotion", footer="all"), *totals, title=str(out), show_footer=True)
+    for emotion, row in counts.sort_values("rows", ascending=False, kind="stable").iterrows():
+        table.add_row(str(emotion), *(f"{count:,}" for count in row))
     console = Console()
     console.print(table)
     for reason, count in report.left_out.items():
