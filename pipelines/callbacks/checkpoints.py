@@ -33,7 +33,7 @@ def fingerprint(parameters: Mapping[str, Any], *files: Path) -> str:
 
 
 class Checkpoints:
-    """The checkpoints of one training."""
+    """The checkpoints of one training, in a directory of their own."""
 
     def __init__(self, directory: Path, digest: str) -> None:
         """Open the checkpoints; those with another digest are deleted.
@@ -42,7 +42,7 @@ class Checkpoints:
             directory: Directory of this training.
             digest: See `fingerprint`.
         """
-        self._directory = directory
+        self.directory = directory
         owner = directory / "run.json"
         found = json.loads(owner.read_text()) if owner.exists() else {}
         if found.get("digest") != digest:
@@ -60,20 +60,11 @@ class Checkpoints:
     @run_id.setter
     def run_id(self, run_id: str) -> None:
         self._run_id = run_id
-        (self._directory / "run.json").write_text(json.dumps({"digest": self._digest, "run_id": run_id}))
+        (self.directory / "run.json").write_text(json.dumps({"digest": self._digest, "run_id": run_id}))
 
     def latest(self) -> Path | None:
         """The directory of the last finished epoch."""
-        return max(self._directory.glob("epoch_[0-9]*"), default=None)
-
-    def callback(self, monitor: str, stateful: Mapping[str, keras.callbacks.Callback]) -> CheckpointSaver:
-        """A callback that saves every epoch here.
-
-        Args:
-            monitor: The metric whose smallest value marks the best epoch.
-            stateful: Callbacks whose state is saved and restored, by name; they must precede it in the list.
-        """
-        return CheckpointSaver(self._directory, self.latest(), monitor, stateful)
+        return max(self.directory.glob("epoch_[0-9]*"), default=None)
 
 
 class CheckpointSaver(keras.callbacks.Callback):
@@ -85,15 +76,19 @@ class CheckpointSaver(keras.callbacks.Callback):
     """
 
     def __init__(
-        self,
-        directory: Path,
-        latest: Path | None,
-        monitor: str,
-        stateful: Mapping[str, keras.callbacks.Callback],
+        self, checkpoints: Checkpoints, monitor: str, stateful: Mapping[str, keras.callbacks.Callback]
     ) -> None:
+        """Read the last checkpoint.
+
+        Args:
+            checkpoints: Where to resume from and to save each epoch.
+            monitor: The metric whose smallest value marks the best epoch.
+            stateful: Callbacks whose state is saved and restored, by name; they must precede this one in the list.
+        """
         super().__init__()
-        self._directory, self._latest, self._monitor, self._stateful = directory, latest, monitor, stateful
-        self._state: dict[str, Any] = json.loads((latest / _STATE).read_text()) if latest else {}
+        self._directory, self._latest = checkpoints.directory, checkpoints.latest()
+        self._monitor, self._stateful = monitor, stateful
+        self._state: dict[str, Any] = json.loads((self._latest / _STATE).read_text()) if self._latest else {}
         self.history = pd.DataFrame(self._state.get("history", []))
         self.finished = bool(self._state.get("finished", False))
 

@@ -20,17 +20,7 @@ from pipelines import markdown, paths
 from pipelines.evaluation.corruptions import CORRUPTIONS
 from pipelines.evaluation.predictions import TEST_TITLES, Predictions, ValidationPredictions
 from pipelines.params import Params
-from pipelines.registry import decision_report, results
-from pipelines.registry.candidates import (
-    CONFUSION_FILE,
-    CONFUSION_PICTURE,
-    MODEL_FILE,
-    MOODS_FILE,
-    RELIABILITY_PICTURE,
-    SLICES_FILE,
-    SLICES_PICTURE,
-    VALIDATION_FILE,
-)
+from pipelines.registry import candidates, decision_report, results
 from pipelines.registry.champion import Champion
 from pipelines.training.networks import MOOD
 from service.moods import MOODS
@@ -40,7 +30,11 @@ MODEL_CARD_FILE: Final = "MODEL_CARD.md"
 _CONFIDENCES: Final = {"below 0.5": 0.0, "0.5 to 0.7": 0.5, "0.7 to 0.9": 0.7, "0.9 to 1": 0.9}
 """Ranges of confidence by their lower ends."""
 _MOST_FREQUENT: Final = 5
-_PICTURES: Final = {"confusion": CONFUSION_PICTURE, "reliability": RELIABILITY_PICTURE, "corruptions": SLICES_PICTURE}
+_PICTURES: Final = {
+    "confusion": candidates.CONFUSION_PICTURE,
+    "reliability": candidates.RELIABILITY_PICTURE,
+    "corruptions": candidates.SLICES_PICTURE,
+}
 
 
 def write(champion: Champion, directory: Path) -> None:
@@ -67,8 +61,8 @@ def facts(champion: Champion) -> dict[str, Any]:
     """Variables of the template."""
     record, evaluation = champion.record, champion.candidate.evaluation
     tests = record.metrics["test"]
-    validation = ValidationPredictions.load(evaluation / VALIDATION_FILE)
-    confused = pd.read_csv(evaluation / CONFUSION_FILE)
+    validation = ValidationPredictions.load(evaluation / candidates.VALIDATION_FILE)
+    confused = pd.read_csv(evaluation / candidates.CONFUSION_FILE)
     return {
         "record": record,
         "metrics": record.metrics,
@@ -76,13 +70,13 @@ def facts(champion: Champion) -> dict[str, Any]:
         "faces": pd.read_csv(paths.CLASS_TABLE),
         "leaks": json.loads(paths.LEAKS.read_text()),
         "tests": {title: tests[name] for name, title in TEST_TITLES.items() if name in tests},
-        "by_mood": pd.read_csv(evaluation / MOODS_FILE).replace({"test": TEST_TITLES}).to_dict("records"),
-        "corruptions": _corruptions(pd.read_csv(evaluation / SLICES_FILE, index_col="slice")),
+        "by_mood": pd.read_csv(evaluation / candidates.MOODS_FILE).replace({"test": TEST_TITLES}).to_dict("records"),
+        "corruptions": _corruptions(pd.read_csv(evaluation / candidates.SLICES_FILE, index_col="slice")),
         "confusion": _confusion(confused),
         "errors": _errors(confused),
         "confidences": _confidences("FER2013", validation.ferplus) + _confidences("photos", validation.photos),
         "litert": json.loads(paths.LITERT_REPORT.read_text()),
-        "layers": layers(keras.models.load_model(champion.candidate.model / MODEL_FILE, compile=False)),
+        "layers": layers(keras.models.load_model(champion.candidate.model / candidates.MODEL_FILE, compile=False)),
         "parameters": {
             name: value
             for name, value in record.training_parameters.items()

@@ -20,7 +20,7 @@ one. Pure: the module knows metrics and predictions, but no files, registries or
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -240,7 +240,7 @@ def compare(challenger: ValidationPredictions, champion: ValidationPredictions, 
 
     overall = _Part("validation", metric, METRICS[metric], faces, int(faces.sum()), params.min_improvement)
     parts = [
-        *_moods("mood", "f1", f1_of, faces, params.max_mood_loss),
+        *_moods("mood", faces, params.max_mood_loss),
         *_corruptions(challenger, champion, params),
         *_photos(challenger, champion, params),
     ]
@@ -285,37 +285,26 @@ def _require_same_images(challenger: ValidationPredictions, champion: Validation
         )
 
 
-def _moods(
-    prefix: str, name: str, metric_of: Callable[[int], Metric], joint: Counts, margin: float, least: int = 0
-) -> list[_Part]:
+def _moods(prefix: str, joint: Counts, margin: float, least: int = 0) -> Iterator[_Part]:
     """One part for each mood with enough images."""
-    shown = joint.sum(axis=(1, 2))
-    return [
-        _Part(f"{prefix} {mood}", name, metric_of(code), joint, int(shown[code]), margin)
-        for code, mood in enumerate(MOODS)
-        if shown[code] >= least
-    ]
+    for code, (mood, images) in enumerate(zip(MOODS, joint.sum(axis=(1, 2)).tolist(), strict=True)):
+        if images >= least:
+            yield _Part(f"{prefix} {mood}", "f1", f1_of(code), joint, images, margin)
 
 
-def _corruptions(challenger: ValidationPredictions, champion: ValidationPredictions, params: GateParams) -> list[_Part]:
+def _corruptions(
+    challenger: ValidationPredictions, champion: ValidationPredictions, params: GateParams
+) -> Iterator[_Part]:
     """One part for each corruption."""
-    joints = {
-        name: joint_counts(challenger.ferplus.moods, champion.corrupted[name], predicted)
-        for name, predicted in challenger.corrupted.items()
-    }
-    return [
-        _Part(f"corruption {name}", "weighted_f1", weighted_f1, joint, int(joint.sum()), params.max_slice_loss)
-        for name, joint in joints.items()
-    ]
+    for name, predicted in challenger.corrupted.items():
+        joint = joint_counts(challenger.ferplus.moods, champion.corrupted[name], predicted)
+        yield _Part(f"corruption {name}", "weighted_f1", weighted_f1, joint, int(joint.sum()), params.max_slice_loss)
 
 
-def _photos(challenger: ValidationPredictions, champion: ValidationPredictions, params: GateParams) -> list[_Part]:
+def _photos(challenger: ValidationPredictions, champion: ValidationPredictions, params: GateParams) -> Iterator[_Part]:
     """One part for the photos and one for each of their moods with enough photos; none if there are no photos."""
     count = len(challenger.photos)
-    if not count:
-        return []
-    joint = _joint(champion.photos, challenger.photos)
-    return [
-        _Part("photos", "weighted_f1", weighted_f1, joint, count, params.max_slice_loss),
-        *_moods("photos: mood", "f1", f1_of, joint, params.max_mood_loss, params.min_mood_photos),
-    ]
+    if count:
+        joint = _joint(champion.photos, challenger.photos)
+        yield _Part("photos", "weighted_f1", weighted_f1, joint, count, params.max_slice_loss)
+        yield from _moods("photos: mood", joint, params.max_mood_loss, params.min_mood_photos)

@@ -8,7 +8,7 @@ from typing import Any, Final
 import keras
 import pandas as pd
 
-from pipelines.callbacks.checkpoints import Checkpoints
+from pipelines.callbacks.checkpoints import Checkpoints, CheckpointSaver
 from pipelines.callbacks.memory import KeepMemory
 from pipelines.data.face_sets import FaceSet
 from pipelines.training.batches import FaceBatches, head_targets
@@ -55,7 +55,7 @@ def fit(
     # Keras puts the head's name before the metric's name if there are several heads.
     monitor = MONITOR if not config.head_weights else MONITOR.replace("val_", f"val_{MOOD}_")
     deciding = _deciding_callbacks(config, monitor)
-    saver = checkpoints.callback(monitor=monitor, stateful=deciding)
+    saver = CheckpointSaver(checkpoints, monitor, deciding)
     first_epoch = saver.restore(model)
     if not saver.finished:
         heads = list(config.head_weights)
