@@ -21,7 +21,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import pandas as pd
 import typer
 
@@ -136,10 +135,7 @@ def write_log(rows: pd.DataFrame, path: Path, count: int, days: float) -> None:
     start = datetime.now(UTC) - timedelta(days=days)
     drawn = rows.sample(count, replace=True, random_state=0).drop(columns=["source", "label"])
     with path.open("w") as stream:
-        for index, record in enumerate(drawn.to_dict("records")):
-            values = {
-                key: None if isinstance(value, float) and np.isnan(value) else value for key, value in record.items()
-            }
+        for index, values in enumerate(drawn.astype(object).where(drawn.notna(), None).to_dict("records")):
             moment = start + timedelta(days=days * index / count)
             values |= {"time": moment.isoformat(), "request": uuid.UUID(int=index).hex, "latency_ms": 20.0}
             stream.write(json.dumps({name: values[name] for name in COLUMNS}) + "\n")

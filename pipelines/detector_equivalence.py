@@ -32,19 +32,8 @@ from rich.progress import track
 
 from pipelines import markdown, paths
 from pipelines.data.splits import photos_of_split
-from pipelines.evaluation.agreement import (
-    MAX_CONFIDENCE_DIFFERENCE,
-    MIN_IOU,
-    MIN_LARGEST_IOU,
-    MIN_MATCHED,
-    MIN_SHARE,
-    Agreement,
-    Detect,
-    LargestFound,
-    Pixels,
-    mtcnn_package,
-    sample_photos,
-)
+from pipelines.evaluation import agreement
+from pipelines.evaluation.agreement import Agreement, Detect, LargestFound, Pixels
 from pipelines.evaluation.bootstrap import weighted_f1
 from pipelines.evaluation.metrics import confusion
 from pipelines.evaluation.predictions import predict_photos
@@ -110,12 +99,12 @@ def compare(
         exact: The cascade at the package's settings.
         served: The cascade at the bundle's settings; each image reaches it as a JPEG file.
     """
-    agreement, largest = Agreement(), LargestFound()
+    matched, largest = Agreement(), LargestFound()
     for image in pixels:
         wanted = package(image)
-        agreement += Agreement.of(exact.detect(image), wanted)
+        matched += Agreement.of(exact.detect(image), wanted)
         largest += LargestFound.of(detect_as_served(served, image), wanted, min(image.shape[:2]))
-    return agreement, largest
+    return matched, largest
 
 
 def detect_as_served(detector: FaceDetector, pixels: Pixels) -> list[Face]:
@@ -155,15 +144,15 @@ def report(results: Mapping[str, tuple[Agreement, LargestFound]], moods: Mapping
         moods: Result of `compare_moods`.
     """
     agreements, largests = zip(*results.values(), strict=True)
-    agreement, largest = sum(agreements, Agreement()), sum(largests, LargestFound())
-    every = {**results, "all": (agreement, largest)}
+    found, largest = sum(agreements, Agreement()), sum(largests, LargestFound())
+    every = {**results, "all": (found, largest)}
     return {
         "package_settings": {name: asdict(one) for name, (one, _) in every.items()},
         "bundle_settings": {name: asdict(other) for name, (_, other) in every.items()},
         "moods": dict(moods),
         "bounds_hold": {
-            "matched": agreement.matched >= MIN_MATCHED * agreement.faces,
-            "extra": agreement.extra <= MAX_EXTRA * agreement.faces,
+            "matched": found.matched >= agreement.MIN_MATCHED * found.faces,
+            "extra": found.extra <= MAX_EXTRA * found.faces,
             "largest_found": largest.found >= MIN_LARGEST_FOUND * largest.images,
             "weighted_f1": moods["served_weighted_f1"] >= moods["exact_weighted_f1"] - MAX_F1_LOSS,
         },
@@ -175,12 +164,12 @@ def page(content: Mapping[str, Any]) -> str:
     return markdown.page(
         Path(__file__).with_suffix(".md.j2"),
         **content,
-        min_iou=MIN_IOU,
-        max_confidence_difference=MAX_CONFIDENCE_DIFFERENCE,
-        min_matched=MIN_MATCHED,
+        min_iou=agreement.MIN_IOU,
+        max_confidence_difference=agreement.MAX_CONFIDENCE_DIFFERENCE,
+        min_matched=agreement.MIN_MATCHED,
         max_extra=MAX_EXTRA,
-        min_share=MIN_SHARE,
-        min_largest_iou=MIN_LARGEST_IOU,
+        min_share=agreement.MIN_SHARE,
+        min_largest_iou=agreement.MIN_LARGEST_IOU,
         min_largest_found=MIN_LARGEST_FOUND,
         max_f1_loss=MAX_F1_LOSS,
     )
@@ -192,9 +181,9 @@ def main() -> None:
     Raises:
         RuntimeError: a bound is missed; the report says by how much.
     """
-    package, nets = mtcnn_package(), paths.BUNDLE / "detector"
+    package, nets = agreement.mtcnn_package(), paths.BUNDLE / "detector"
     exact, served = FaceDetector(nets, DetectorSettings()), FaceDetector(nets)
-    photos = sample_photos(paths.PHOTOS, PHOTOS)
+    photos = agreement.sample_photos(paths.PHOTOS, PHOTOS)
     sets: dict[str, tuple[int, Iterable[Pixels]]] = {"photos": (len(photos), photos)}
     for (width, height), count in FRAMES.items():
         sets[f"{width}x{height}"] = count, compose_frames(photos, width, height, count)

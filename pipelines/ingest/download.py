@@ -141,38 +141,35 @@ def from_url(url: str) -> Callable[[Repo, Path], None]:
     return fetch
 
 
-def from_competition(repo: Repo, original: Path) -> None:
-    """Download the file of the FER2013 competition that is named as `original`, with the user's Kaggle account."""
+def from_kaggle(download: Callable[[Path], None]) -> Callable[[Repo, Path], None]:
+    """Downloads by kagglehub, kept by `dvc add`; `download` takes the path to fill."""
+
+    def fetch(repo: Repo, original: Path) -> None:
+        # Aside, because kagglehub leaves incomplete files behind.
+        with tempfile.TemporaryDirectory(dir=original.parent, prefix=".download-") as directory:
+            staged = Path(directory) / original.name
+            try:
+                download(staged)
+            except _KAGGLE_ERRORS as error:
+                raise DownloadError(f"Kaggle did not give {original.name}: {error}") from error
+            _remove(original)
+            shutil.move(staged, original)
+        repo.add([str(original)], force=True)
+
+    return fetch
+
+
+def competition_file(path: Path) -> None:
+    """Download the file of the FER2013 competition that is named as `path`, with the user's Kaggle account."""
     if kagglehub.config.get_kaggle_credentials() is None:
         raise DownloadError(_NO_CREDENTIALS)
-
-    def download(staged: Path) -> None:
-        kagglehub.competition_download(FER2013_COMPETITION, path=staged.name, output_dir=str(staged.parent))
-
-    _from_kaggle(repo, original, download)
+    kagglehub.competition_download(FER2013_COMPETITION, path=path.name, output_dir=str(path.parent))
 
 
-def from_dataset(repo: Repo, original: Path) -> None:
+def image_folders(path: Path) -> None:
     """Download Kaggle's dataset with FER2013 as image folders."""
-
-    def download(staged: Path) -> None:
-        kagglehub.dataset_download(FER2013_FOLDERS, output_dir=str(staged))
-        shutil.rmtree(staged / ".complete", ignore_errors=True)  # kagglehub's own mark
-
-    _from_kaggle(repo, original, download)
-
-
-def _from_kaggle(repo: Repo, original: Path, download: Callable[[Path], None]) -> None:
-    """Download aside, because kagglehub leaves incomplete files behind; then move into place and `dvc add`."""
-    with tempfile.TemporaryDirectory(dir=original.parent, prefix=".download-") as directory:
-        staged = Path(directory) / original.name
-        try:
-            download(staged)
-        except _KAGGLE_ERRORS as error:
-            raise DownloadError(f"Kaggle did not give {original.name}: {error}") from error
-        _remove(original)
-        shutil.move(staged, original)
-    repo.add([str(original)], force=True)
+    kagglehub.dataset_download(FER2013_FOLDERS, output_dir=str(path))
+    shutil.rmtree(path / ".complete", ignore_errors=True)  # kagglehub's own mark
 
 
 def unpack(archive: Path, folder: Path) -> None:
@@ -206,13 +203,13 @@ _Folder = Annotated[Path, typer.Option("--to", file_okay=False, help="Folder for
 @app.command()
 def fer2013(to: _Folder = ORIGINALS) -> None:
     """The official fer2013.csv, in an archive, from the Kaggle competition of 2013 (needs an account)."""
-    _run(to / FER2013_ARCHIVE, from_competition)
+    _run(to / FER2013_ARCHIVE, from_kaggle(competition_file))
 
 
 @app.command()
 def folders(to: _Folder = ORIGINALS) -> None:
     """FER2013 as folders of images, from Kaggle's dataset msambare/fer2013."""
-    _run(to / "fer2013-folders", from_dataset)
+    _run(to / "fer2013-folders", from_kaggle(image_folders))
 
 
 @app.command()
