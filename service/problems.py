@@ -5,12 +5,13 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Final
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service import request_id
 from service.errors import (
     InvalidImageError,
     MeaaError,
@@ -55,11 +56,17 @@ _DETAILS: Final[dict[HTTPStatus, str]] = {
 class Problem(BaseModel):
     """A problem document (RFC 9457)."""
 
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
+
     type: str = Field(description="Names the kind of problem.", examples=["urn:problem-type:meaa:no_face"])
     title: str = Field(description="The kind of problem, for people.")
     status: int = Field(description="The HTTP status.")
     detail: str = Field(description="What was wrong with this request, and what to do.")
     code: str = Field(description="The kind of problem, for programs; stable.")
+    request: str = Field(
+        default_factory=request_id.current,
+        description=f"The id of the request, as in the header `{request_id.HEADER}`.",
+    )
 
 
 class ProblemResponse(JSONResponse):
@@ -68,6 +75,7 @@ class ProblemResponse(JSONResponse):
     media_type = MEDIA_TYPE
 
     def __init__(self, problem: Problem, headers: dict[str, str] | None = None) -> None:
+        headers = {**(headers or {}), request_id.HEADER: problem.request}
         super().__init__(problem.model_dump(), status_code=problem.status, headers=headers)
         self.code = problem.code
 

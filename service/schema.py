@@ -6,10 +6,10 @@ import json
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import models_json_schema
 
-from service import __version__, problems
+from service import __version__, problems, request_id
 from service.errors import MeaaError
 from service.moods import MOODS
 from service.settings import Settings
@@ -28,6 +28,9 @@ _STATUS_ONLY: Final = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.INTERNAL_SERVER_ER
 """Statuses of an upload that have no typed error; see `problems.from_status`."""
 
 IMAGE_TYPES: Final[tuple[str, ...]] = ("image/jpeg", "image/png", "image/webp")
+
+_REQUEST: Final[str] = "9f1c8a4be0d34c1f8c0a52e7d1b6a3f4"
+"""Id of the request in the examples."""
 
 
 class FaceBox(BaseModel):
@@ -50,6 +53,8 @@ class Model(BaseModel):
 class MoodResponse(BaseModel):
     """The mood of the largest face in an image."""
 
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
+
     mood: str = Field(json_schema_extra={"enum": list(MOODS)}, description="The mood with the highest probability.")
     probabilities: dict[str, float] = Field(
         description="Probability of each mood; they sum to 1.",
@@ -62,6 +67,10 @@ class MoodResponse(BaseModel):
     face: FaceBox
     faces: int = Field(ge=1, description="How many faces the image shows.")
     model: Model
+    request: str = Field(
+        default_factory=request_id.current,
+        description=f"The id of the request, as in the header `{request_id.HEADER}`.",
+    )
 
     @classmethod
     def of(cls, estimate: MoodEstimate, model: ClassifierMetadata) -> MoodResponse:
@@ -119,8 +128,13 @@ def outcomes() -> list[tuple[int, str]]:
 
 def _upload_operation(settings: Settings) -> dict[str, Any]:
     binary = {"type": "string", "format": "binary"}
-    fields = {name: {**binary, "description": "A JPEG, PNG or WebP file."} for name in FIELDS}
-    form = {"type": "object", "properties": fields, "anyOf": [{"required": [name]} for name in FIELDS]}
+    first, second = FIELDS
+    fields = {
+        first: {**binary, "description": "A JPEG, PNG or WebP file."},
+        second: {**binary, "description": f"The same under another name, for clients that cannot send {first!r}."},
+    }
+    # Either name will do, but a schema that says so (`anyOf`) makes generators leave out the body.
+    form = {"type": "object", "properties": fields, "required": [first]}
     return {
         "operationId": "upload_meaa_image",
         "summary": "The mood of the largest face in an image.",
@@ -135,6 +149,7 @@ def _upload_operation(settings: Settings) -> dict[str, Any]:
         "responses": {
             "200": {
                 "description": "A face was found.",
+                "headers": _headers(request_id.HEADER),
                 "content": {"application/json": {"schema": {"$ref": "#/components/schemas/MoodResponse"}}},
             },
             **_problem_responses(),
@@ -157,7 +172,9 @@ def _problem_responses() -> dict[str, Any]:
                 "; ".join(f"`{kind.code}`: {kind.title}" for kind in kinds),
                 {kind.code: problems.describe(kind, kind.__doc__ or kind.title) for kind in kinds},
             ),
-            **_headers(kinds),
+            "headers": _headers(
+                request_id.HEADER, *(name for kind in kinds for name in problems.HEADERS.get(kind, {}))
+            ),
         }
         for status, kinds in by_status.items()
     }
@@ -168,24 +185,29 @@ def _problem_responses() -> dict[str, Any]:
 
 
 def _problem_response(description: str, examples: dict[str, problems.Problem]) -> dict[str, Any]:
+    values = {code: {**problem.model_dump(), "request": _REQUEST} for code, problem in examples.items()}
     return {
         "description": description,
+        "headers": _headers(request_id.HEADER),
         "content": {
             problems.MEDIA_TYPE: {
                 "schema": {"$ref": "#/components/schemas/Problem"},
-                "examples": {code: {"value": problem.model_dump()} for code, problem in examples.items()},
+                "examples": {code: {"value": value} for code, value in values.items()},
             }
         },
     }
 
 
-def _headers(kinds: list[type[MeaaError]]) -> dict[str, Any]:
-    names = [name for kind in kinds for name in problems.HEADERS.get(kind, {})]
-    return {"headers": {name: {"schema": {"type": "string"}} for name in names}} if names else {}
+def _headers(*names: str) -> dict[str, Any]:
+    return {name: {"schema": {"type": "string"}} for name in names}
 
 
 def _health_operation(summary: str) -> dict[str, Any]:
-    ok = {"description": "OK", "content": {"text/plain": {"schema": {"type": "string"}}}}
+    ok = {
+        "description": "OK",
+        "headers": _headers(request_id.HEADER),
+        "content": {"text/plain": {"schema": {"type": "string"}}},
+    }
     return {"summary": summary, "responses": {"200": ok}}
 
 

@@ -24,7 +24,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from service import bundle, metrics, problems, schema, worker
+from service import bundle, instance, metrics, problems, request_id, schema, worker
 from service.access import AccessMiddleware, check_token
 from service.admission import Admission, Buffer
 from service.errors import OverloadedError
@@ -78,7 +78,9 @@ async def upload_meaa_image(request: Request) -> Response:
 def _report(error: Exception) -> None:
     """Log the kind and place of a fault, but not its message, which may quote the data that was being read."""
     places = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
-    _logger.error("A request failed: %s at %s", type(error).__qualname__, " > ".join(places))
+    _logger.error(
+        "A request failed: %s at %s (request %s)", type(error).__qualname__, " > ".join(places), request_id.current()
+    )
 
 
 async def openapi(_: Request) -> Response:
@@ -144,6 +146,7 @@ class MoodEstimation:
         self._buffer = Buffer(SETTINGS.max_buffer)
         self._admission = Admission(threads=SETTINGS.threads, max_queue=SETTINGS.max_queue, max_wait=SETTINGS.max_wait)
         version = self._estimator.classifier.metadata.version
+        metrics.merge_ended()
         metrics.prepare(outcomes=schema.outcomes(), stages=STAGES, moods=MOODS, version=version)
 
     async def answer(self, request: Request) -> schema.MoodResponse:
@@ -186,10 +189,14 @@ class MoodEstimation:
         return schema.MoodResponse.of(estimate, model)
 
 
+instance.enter(SETTINGS)
 # With this variable set, as in a container, BentoML does not replace a dead worker until all of them are dead.
 os.environ.pop("BENTOML_CONTAINERIZED", None)
 worker.use_bounded_protocol(SETTINGS.read_seconds)
 # The outermost middleware comes first.
+MoodEstimation.add_asgi_middleware(  # type: ignore[attr-defined]
+    request_id.RequestIdMiddleware, source=SETTINGS.request_id
+)
 MoodEstimation.add_asgi_middleware(SecurityHeadersMiddleware)  # type: ignore[attr-defined]
 MoodEstimation.add_asgi_middleware(AccessMiddleware, settings=SETTINGS)  # type: ignore[attr-defined]
 if SETTINGS.cors_origins:
@@ -197,7 +204,7 @@ if SETTINGS.cors_origins:
         CORSMiddleware,
         allow_origins=SETTINGS.cors_origins,
         allow_methods=["POST"],
-        allow_headers=["Authorization", "Content-Type"],
-        expose_headers=["Retry-After"],
+        allow_headers=["Authorization", "Content-Type", request_id.HEADER],
+        expose_headers=["Retry-After", request_id.HEADER],
     )
 MoodEstimation.add_asgi_middleware(problems.ProblemMiddleware)  # type: ignore[attr-defined]

@@ -94,6 +94,7 @@ def test_a_fault_of_the_service_leaves_nothing_either(telltale: bytes, wanted: l
         response = server.upload(telltale)
         assert response.status_code == 500
         assert response.json()["code"] == "internal_server_error"
+        assert f"(request {response.json()['request']})" in server.log.read_text()
         assert 500 in send_all_ways(server, telltale)
         log = server.log.read_text()
         assert "A request failed: " in log

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -15,7 +16,7 @@ from benchmarks.server import UPLOAD
 from benchmarks.server import serve as start_server
 from tests.conftest import ROOT
 
-__all__ = ["UPLOAD", "Server", "serve"]
+__all__ = ["UPLOAD", "Server", "responses", "serve", "without_id"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,24 @@ class Server:
             response = http.client.HTTPResponse(connection)
             response.begin()
             return response.status, response.read()
+
+
+def responses(server: Server, photo: bytes) -> list[httpx.Response]:
+    """One response of every kind."""
+    client = server.client
+    return [
+        server.upload(photo),
+        server.upload(b"no image"),
+        client.post(UPLOAD, json={}),
+        client.get(UPLOAD),
+        client.get("/nowhere"),
+        *(client.get(path) for path in ("/", "/docs.json", "/static_content/swagger-ui.css", "/metrics", "/readyz")),
+    ]
+
+
+def without_id(response: httpx.Response) -> dict[str, Any]:
+    """A JSON response without the id of its request, which is another one each time."""
+    return {name: value for name, value in response.json().items() if name != "request"}
 
 
 @contextmanager
