@@ -111,7 +111,7 @@ def _create_arbiter(settings: Settings, watchers: list[Any], *, threaded: bool =
     """BentoML's `create_standalone_arbiter` without TCP ports; it also logs the instance's start line."""
     from bentoml._internal.utils import circus
 
-    _log_start(settings, options.get("sockets") or [], sum(watcher.numprocesses for watcher in watchers))
+    _log_start(settings, options["sockets"], sum(watcher.numprocesses for watcher in watchers))
     # `bentoml serve --reload` has a process that watches files and sends a command. It is the one that needs a socket.
     place = f"{'ipc' if options.get('plugins') else 'inproc'}://{tempfile.gettempdir()}"
     arbiter = circus.ThreadedArbiter if threaded else circus.Arbiter
@@ -121,12 +121,13 @@ def _create_arbiter(settings: Settings, watchers: list[Any], *, threaded: bool =
 
 def _log_start(settings: Settings, sockets: list[Any], workers: int) -> None:
     """Log one line: who may call, and what is kept. It is a warning if anybody on the network may call."""
-    (address, local), *_ = [(f"{socket.host}:{socket.port}", _is_local(socket.host)) for socket in sockets]
+    host, port = sockets[0].host, sockets[0].port
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     is_open = not settings.token
     callers = f"everybody who reaches {address} (MEAA_TOKEN is not set)" if is_open else "holders of a token"
     metrics = {"on": "everybody", "token": "holders of a token", "off": "nobody"}[settings.metrics]
     _logger.log(
-        logging.WARNING if is_open and not local else logging.INFO,
+        logging.WARNING if is_open and not _is_local(host) else logging.INFO,
         "Callers: %s. Metrics: %s. API page: %s. Web pages of other origins: %s. Request ids: %s. Prediction log: %s. "
         "Workers: %d.",
         callers,

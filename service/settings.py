@@ -97,7 +97,7 @@ class Settings(BaseSettings):
         "random",
         description="Where the id of a request comes from, which its response and its row in the prediction log carry: "
         "`random`, or `client` to take it from the header `X-Request-Id` if that has 1 to 64 of the characters "
-        "`A-Z a-z 0-9 . _ -`. `client` suits a proxy that sets the header.",
+        "`A-Z a-z 0-9 . _ -`. `client` suits a proxy that gives each request an id that leads to nobody.",
     )
     workers: _Whole = Field(0, ge=0, description="Worker processes, which share the port; 0 starts one per core.")
     threads: _Whole = Field(

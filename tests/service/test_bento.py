@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from benchmarks.server import HOST
+from benchmarks.server import serve as start
 from tests.conftest import ROOT
-from tests.support.server import Server, serve, without_id
+from tests.support.server import Server, reachable_at, serve, without_id
 
 pytestmark = [
     pytest.mark.slow,
@@ -82,3 +84,9 @@ def test_the_bento_answers_outside_the_checkout_as_the_checkout_does(
 ) -> None:
     with serve(tmp_path, "mood_estimator:latest", tmp_path, BENTOML_HOME=str(home / "bentoml")) as elsewhere:
         assert without_id(elsewhere.upload(photo)) == without_id(server.upload(photo))
+
+
+def test_the_bento_too_listens_at_its_own_port_and_nowhere_else(home: Path, tmp_path: Path) -> None:
+    environment = {"BENTOML_HOME": str(home / "bentoml")}
+    with start(tmp_path, "mood_estimator:latest", working_directory=tmp_path, environment=environment) as running:
+        assert reachable_at(running) == {f"SOCK_STREAM {HOST}:{running.port}"}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,7 +18,7 @@ import pytest
 from benchmarks.server import HOST, RunningServer, get
 from benchmarks.server import serve as start
 from tests.conftest import ROOT
-from tests.support.server import UPLOAD, Server
+from tests.support.server import UPLOAD, Server, reachable_at
 
 
 @pytest.fixture(scope="module")
@@ -45,12 +44,6 @@ def wait_until(condition: Callable[[], bool], seconds: float = 40.0) -> None:
         time.sleep(0.1)
 
 
-def tree(server: RunningServer) -> list[psutil.Process]:
-    """All processes of an instance."""
-    parent = psutil.Process(server.process.pid)
-    return [parent, *parent.children(recursive=True)]
-
-
 def upload(server: RunningServer, image: bytes) -> None:
     assert httpx.post(server.url + UPLOAD, files={"image": image}, timeout=60).status_code == 200
 
@@ -71,12 +64,7 @@ def kept(shared: dict[str, str]) -> list[str]:
 
 @pytest.mark.slow
 def test_the_service_listens_at_its_own_port_and_nowhere_else(running: RunningServer) -> None:
-    found = [own for process in tree(running) for own in process.net_connections("all")]
-    network = {
-        (own.laddr.ip, own.laddr.port, own.type) for own in found if own.family != socket.AF_UNIX and not own.raddr
-    }
-    assert network == {(HOST, running.port, socket.SOCK_STREAM)}
-    assert not [own.laddr for own in found if own.family == socket.AF_UNIX and own.laddr]
+    assert reachable_at(running) == {f"SOCK_STREAM {HOST}:{running.port}"}
 
 
 @pytest.mark.slow

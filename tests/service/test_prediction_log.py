@@ -93,7 +93,7 @@ def clock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Clock:
     return Clock(monkeypatch, tmp_path)
 
 
-def test_a_directory_gets_a_file_a_day_and_loses_the_one_that_is_too_old(clock: Clock, tmp_path: Path) -> None:
+def test_a_directory_gets_a_file_a_day_and_loses_those_that_are_too_old(clock: Clock, tmp_path: Path) -> None:
     clock.fill(31, 30, 1)
     (tmp_path / "notes.txt").touch()
     (tmp_path / "predictions-2026-02-31.jsonl").touch()  # no such day

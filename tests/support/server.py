@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 
-from benchmarks.server import UPLOAD
+from benchmarks.server import UPLOAD, RunningServer
 from benchmarks.server import serve as start_server
 from tests.conftest import ROOT
 
-__all__ = ["UPLOAD", "Server", "responses", "serve", "without_id"]
+__all__ = ["UPLOAD", "Server", "reachable_at", "responses", "serve", "without_id"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,19 @@ def responses(server: Server, photo: bytes) -> list[httpx.Response]:
         client.get("/nowhere"),
         *(client.get(path) for path in ("/", "/docs.json", "/static_content/swagger-ui.css", "/metrics", "/readyz")),
     ]
+
+
+def reachable_at(server: RunningServer) -> set[str]:
+    """Where the processes of a server accept connections or datagrams: addresses of the network, and Unix sockets."""
+    parent = psutil.Process(server.process.pid)
+    processes = [parent, *parent.children(recursive=True)]
+    sockets = [own for process in processes for own in process.net_connections("all")]
+    own = {own.laddr for own in sockets if own.family == socket.AF_UNIX and own.laddr}
+    return own | {
+        f"{own.type.name} {own.laddr.ip}:{own.laddr.port}"
+        for own in sockets
+        if own.family != socket.AF_UNIX and not own.raddr
+    }
 
 
 def without_id(response: httpx.Response) -> dict[str, Any]:
