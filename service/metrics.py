@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
@@ -85,11 +84,15 @@ def merge_ended() -> None:
             kind, _, pid = path.stem.partition("_")
             if instance.runs(int(pid)):
                 continue
-            total = MmapedDict(str(directory / f"{kind}_ended.db"))  # type: ignore[no-untyped-call]
-            with contextlib.suppress(struct.error):  # its worker was killed before it wrote the first value
+            together = directory / f"{kind}_ended.db"
+            if not together.exists():
+                path.rename(together)  # takes no room on a disk that may be full
+                continue
+            if path.stat().st_size:  # else the worker was killed before it wrote anything
+                total = MmapedDict(str(together))  # type: ignore[no-untyped-call]
                 for key, value, _, _ in MmapedDict.read_all_values_from_file(path):  # type: ignore[no-untyped-call]
                     total.write_value(key, total.read_value(key)[0] + value, 0.0)  # type: ignore[no-untyped-call]
-            total.close()  # type: ignore[no-untyped-call]
+                total.close()  # type: ignore[no-untyped-call]
             path.unlink()
 
 
