@@ -68,3 +68,7 @@ class OverloadedError(MeaaError):
 
     code = "overloaded"
     title = "The service is overloaded"
+
+
+class StoppedError(Exception):
+    """Work was stopped because nobody waits for its result any more."""

@@ -10,6 +10,7 @@ Runtime; they are therefore imported only when a worker is set up, and the servi
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import time
@@ -24,7 +25,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from service import bundle, instance, metrics, problems, request_id, schema, worker
+from service import bundle, instance, memory, metrics, problems, request_id, schema, worker
 from service.access import AccessMiddleware, check_token
 from service.admission import Admission, Buffer
 from service.errors import OverloadedError
@@ -33,8 +34,9 @@ from service.settings import Settings
 from service.upload import read_image
 
 if TYPE_CHECKING:
-    from service.estimator import MoodEstimate
+    from service.estimator import Decoder, MoodEstimate
     from service.images import Frame
+    from service.markers import Header
 
 PORT: Final[int] = 8000
 SETTINGS: Final[Settings] = Settings()
@@ -135,16 +137,23 @@ class MoodEstimation:
 
     def __init__(self) -> None:
         """Load the model bundle; see `service.settings` for what can be configured."""
+        from service.decoder import DecoderProcess
         from service.estimator import STAGES, MoodEstimator
         from service.moods import MOODS
         from service.prediction_log import enabled, record
 
         worker.harden()
+        memory.configure()
         bento = MoodEstimation.bento  # type: ignore[attr-defined]  # the decorator turns the class into a service
         self._estimator = MoodEstimator.load(bundle.find(bento, SETTINGS.bundle))
         self._record = record if enabled() else None
         self._buffer = Buffer(SETTINGS.max_buffer)
         self._admission = Admission(threads=SETTINGS.threads, max_queue=SETTINGS.max_queue, max_wait=SETTINGS.max_wait)
+        # One at a time, so that large images neither take the threads of small ones nor add up in memory.
+        self._large = Admission(
+            threads=1, max_queue=SETTINGS.max_queue, max_wait=SETTINGS.max_wait, expected=SETTINGS.decode_seconds / 4
+        )
+        self._decoder = DecoderProcess(SETTINGS.decode_seconds)
         version = self._estimator.classifier.metadata.version
         metrics.merge_ended()
         metrics.prepare(outcomes=schema.outcomes(), stages=STAGES, moods=MOODS, version=version)
@@ -156,12 +165,14 @@ class MoodEstimation:
             MeaaError, HTTPException: The client caused an error or must handle it; see `service.problems`.
             ClientDisconnect: The client did not wait for the response.
         """
+        from service.images import read_header
+
         check_token(request.headers.get("authorization", ""), SETTINGS.token)
         try:
             self._admission.check()
             with self._buffer.lease() as hold:
                 data = await read_image(request, max_bytes=SETTINGS.max_bytes, seconds=SETTINGS.read_seconds, hold=hold)
-                response = await self._admission.run(lambda: self._estimate(data), given_up=request.is_disconnected)
+                response = await self._take_turn(request, read_header(data, max_pixels=SETTINGS.max_pixels))
         except OverloadedError:
             await asyncio.sleep(_REFUSAL_PAUSE)
             raise
@@ -169,7 +180,30 @@ class MoodEstimation:
             raise ClientDisconnect
         return response
 
-    def _estimate(self, data: bytes) -> schema.MoodResponse:
+    async def _take_turn(self, request: Request, header: Header) -> schema.MoodResponse | None:
+        """The response to an image, which waits for its turn; None if the client has gone.
+
+        Raises:
+            MeaaError: See `answer`.
+        """
+        from service.decoder import needs_process
+        from service.images import load
+
+        gone = request.is_disconnected
+        if needs_process(header, self._estimator.detector.settings.working_side):
+            work = functools.partial(self._estimate_large, functools.partial(self._decoder.load, header))
+            return await self._large.run(work, given_up=gone, stop=self._decoder.stop)
+        work = functools.partial(self._estimate, functools.partial(load, header))
+        return await self._admission.run(work, given_up=gone)
+
+    def _estimate_large(self, decode: Decoder) -> schema.MoodResponse:
+        """As `_estimate`, without keeping the memory."""
+        try:
+            return self._estimate(decode)
+        finally:
+            memory.give_back()
+
+    def _estimate(self, decode: Decoder) -> schema.MoodResponse:
         """Estimate the mood, count and log it: the part of a request that runs in a thread."""
         started, model = time.perf_counter(), self._estimator.classifier.metadata
 
@@ -178,9 +212,8 @@ class MoodEstimation:
             if self._record is not None:
                 self._record(frame, estimate, model_version=model.version, seconds=seconds)
 
-        estimate = self._estimator.estimate(
-            data,
-            max_pixels=SETTINGS.max_pixels,
+        estimate = self._estimator.estimate_decoded(
+            decode,
             observe=lambda stage, seconds: metrics.STAGE_DURATION.labels(stage=stage).observe(seconds),
             inspect=record,
         )

@@ -135,6 +135,11 @@ class Settings(BaseSettings):
         ge=1,
         description="Time that a client has to send the head of its request, and again the body, in seconds; then 408.",
     )
+    decode_seconds: float = Field(
+        2.0,  # a transparent 16-bit PNG of 25 megapixels takes 1.7 s
+        ge=0.1,
+        description="CPU time that an image may take to be decoded, in seconds; then 413.",
+    )
     prediction_log: _Path | None = Field(
         None,
         description="Directory that gets one file of JSON lines per day, or a single file; no log if unset.",
