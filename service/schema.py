@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import models_json_schema
 
 from service import __version__, problems, request_id
-from service.errors import MeaaError
 from service.moods import MOODS
 from service.settings import Settings
 from service.upload import FIELDS
@@ -163,31 +162,30 @@ def _security(settings: Settings) -> dict[str, Any]:
 
 def _problem_responses() -> dict[str, Any]:
     """The error responses of the upload, by status; each lists its possible codes."""
-    by_status: dict[HTTPStatus, list[type[MeaaError]]] = {}
-    for kind, status in problems.STATUSES.items():
-        by_status.setdefault(status, []).append(kind)
-    documented = {
-        str(int(status)): {
-            **_problem_response(
-                "; ".join(f"`{kind.code}`: {kind.title}" for kind in kinds),
-                {kind.code: problems.describe(kind, kind.__doc__ or kind.title) for kind in kinds},
-            ),
-            "headers": _headers(
-                request_id.HEADER, *(name for kind in kinds for name in problems.HEADERS.get(kind, {}))
-            ),
-        }
-        for status, kinds in by_status.items()
-    }
-    for status in _STATUS_ONLY:
-        problem = problems.from_status(status)
-        documented[str(int(status))] = _problem_response(f"`{problem.code}`: {problem.title}", {problem.code: problem})
-    return dict(sorted(documented.items()))
+    typed = [problems.describe(kind, kind.__doc__ or kind.title) for kind in problems.STATUSES]
+    untyped = [problems.from_status(status) for status in _STATUS_ONLY]
+    documented = _by_status([*typed, *untyped, *_refusals()])
+    for kind, headers in problems.HEADERS.items():
+        documented[str(int(problems.STATUSES[kind]))]["headers"] |= _headers(*headers)
+    return documented
 
 
-def _problem_response(description: str, examples: dict[str, problems.Problem]) -> dict[str, Any]:
-    values = {code: {**problem.model_dump(), "request": _REQUEST} for code, problem in examples.items()}
+def _refusals() -> list[problems.Problem]:
+    """The problems that any request may get before the service sees it."""
+    return [problems.from_status(status) for status in problems.REFUSALS]
+
+
+def _by_status(documents: list[problems.Problem]) -> dict[str, Any]:
+    by_code: dict[int, dict[str, problems.Problem]] = {}
+    for problem in documents:
+        by_code.setdefault(problem.status, {})[problem.code] = problem
+    return {str(status): _problem_response(by_code[status]) for status in sorted(by_code)}
+
+
+def _problem_response(by_code: dict[str, problems.Problem]) -> dict[str, Any]:
+    values = {code: {**problem.model_dump(), "request": _REQUEST} for code, problem in by_code.items()}
     return {
-        "description": description,
+        "description": "; ".join(f"`{code}`: {problem.title}" for code, problem in by_code.items()),
         "headers": _headers(request_id.HEADER),
         "content": {
             problems.MEDIA_TYPE: {
@@ -208,7 +206,7 @@ def _health_operation(summary: str) -> dict[str, Any]:
         "headers": _headers(request_id.HEADER),
         "content": {"text/plain": {"schema": {"type": "string"}}},
     }
-    return {"summary": summary, "responses": {"200": ok}}
+    return {"summary": summary, "responses": {"200": ok, **_by_status(_refusals())}}
 
 
 def _metrics_path(settings: Settings) -> dict[str, Any]:
@@ -223,7 +221,7 @@ def _metrics_path(settings: Settings) -> dict[str, Any]:
 
 
 PAGE_ASSETS: Final[tuple[str, str]] = ("/static_content/swagger-ui.css", "/static_content/swagger-ui-bundle.js")
-"""The files that the page loads; BentoML serves them."""
+"""The files that the page loads; they come with BentoML."""
 
 PAGE_SCRIPT: Final[str] = f'SwaggerUIBundle({{url: {json.dumps("." + OPENAPI_PATH)}, dom_id: "#swagger-ui"}});'
 """The page's own script."""

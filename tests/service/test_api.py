@@ -142,14 +142,21 @@ def test_the_openapi_document_describes_the_upload(server: Server) -> None:
     upload = server.client.get("/docs.json").json()["paths"][UPLOAD]["post"]
     assert {"multipart/form-data", "image/jpeg", "image/png", "image/webp"} == set(upload["requestBody"]["content"])
     assert set(upload["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]) == {"image", "file"}
-    assert {"200", "400", "401", "408", "413", "415", "422", "500", "503"} == set(upload["responses"])
+    assert {"200", "400", "401", "408", "413", "415", "422", "431", "500", "503"} == set(upload["responses"])
     for status, response in upload["responses"].items():
         media_type = "application/json" if status == "200" else problems.MEDIA_TYPE
         assert response["content"][media_type]["schema"]["$ref"].startswith("#/components/schemas/")
     assert set(upload["responses"]["400"]["content"][problems.MEDIA_TYPE]["examples"]) == {
+        "bad_request",
         "invalid_image",
         "missing_image",
     }
+
+
+def test_every_operation_names_the_refusals_that_any_request_may_get(server: Server) -> None:
+    for operations in server.client.get("/docs.json").json()["paths"].values():
+        for operation in operations.values():
+            assert {"400", "408", "431"} <= set(operation["responses"])
 
 
 def test_the_openapi_document_defines_all_that_it_refers_to() -> None:
