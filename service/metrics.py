@@ -26,6 +26,12 @@ REQUESTS: Final = Counter(
     "Requests for a mood, by HTTP status and problem code (`ok` if there was no problem).",
     ["status", "code"],
 )
+REFUSALS: Final = Counter(
+    "meaa_refusals",
+    "Requests to any address that were refused before the service saw them, by HTTP status: malformed, sent too "
+    "slowly, with too long a head.",
+    ["status"],
+)
 DURATION: Final = Histogram(
     "meaa_request_duration_seconds", "Time from a request's headers to its response.", buckets=_SECONDS
 )
@@ -40,7 +46,14 @@ PREDICTIONS: Final = Counter("meaa_predictions", "Moods estimated.", ["mood", "m
 LOG_FAILURES: Final = Counter("meaa_prediction_log_failures", "Predictions that could not be written to the log.")
 
 
-def prepare(*, outcomes: Iterable[tuple[int, str]], stages: Iterable[str], moods: Iterable[str], version: str) -> None:
+def prepare(
+    *,
+    outcomes: Iterable[tuple[int, str]],
+    refusals: Iterable[int],
+    stages: Iterable[str],
+    moods: Iterable[str],
+    version: str,
+) -> None:
     """Create every possible series, at zero.
 
     Rates are then right from the first event on, and a disk that fills up later does no harm: each worker keeps its
@@ -48,12 +61,15 @@ def prepare(*, outcomes: Iterable[tuple[int, str]], stages: Iterable[str], moods
 
     Args:
         outcomes: Statuses and codes of `REQUESTS`.
+        refusals: Statuses of `REFUSALS`.
         stages: Stages of `STAGE_DURATION`.
         moods: Moods of `PREDICTIONS`.
         version: Model version of `PREDICTIONS`.
     """
     for status, code in outcomes:
         REQUESTS.labels(status=status, code=code)
+    for status in refusals:
+        REFUSALS.labels(status=int(status))
     for stage in stages:
         STAGE_DURATION.labels(stage=stage)
     for mood in moods:

@@ -12,9 +12,9 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import mimetypes
 import os
 import time
-import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -25,7 +25,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from service import bundle, instance, memory, metrics, problems, request_id, schema, worker
+from service import bundle, instance, logs, memory, metrics, problems, request_id, schema, worker
 from service.access import AccessMiddleware, check_token
 from service.admission import Admission, Buffer
 from service.errors import OverloadedError
@@ -69,7 +69,8 @@ async def upload_meaa_image(request: Request) -> Response:
         response = Response(status_code=400)  # nobody reads it, but BentoML requires a response
         status, code = response.status_code, "disconnected"
     except Exception as error:
-        _report(error)
+        # Not its message, which may quote the data that was being read.
+        _logger.error("A request failed: %s (request %s)", logs.kind_and_place(error), request_id.current())
         response = problems.ProblemResponse(problems.from_status(status))
     finally:
         metrics.REQUESTS.labels(status=status, code=code).inc()
@@ -77,22 +78,33 @@ async def upload_meaa_image(request: Request) -> Response:
     return response
 
 
-def _report(error: Exception) -> None:
-    """Log the kind and place of a fault, but not its message, which may quote the data that was being read."""
-    places = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
-    _logger.error(
-        "A request failed: %s at %s (request %s)", type(error).__qualname__, " > ".join(places), request_id.current()
-    )
+@functools.cache
+def _openapi() -> bytes:
+    return bytes(JSONResponse(schema.openapi_document(SETTINGS)).body)
 
 
 async def openapi(_: Request) -> Response:
     """`GET /docs.json`: the OpenAPI document."""
-    return JSONResponse(schema.openapi_document(SETTINGS))
+    return Response(_openapi(), media_type="application/json")
 
 
 async def page(_: Request) -> Response:
     """`GET /`: the API page."""
     return HTMLResponse(schema.PAGE)
+
+
+@functools.cache
+def _asset(path: str) -> bytes:
+    return (Path(bentoml.__file__).parent / "_internal" / "server" / path.lstrip("/")).read_bytes()
+
+
+async def asset(request: Request) -> Response:
+    """`GET /static_content/...`: a file of the API page.
+
+    BentoML would read the file anew for each client; thus it is in memory once, however slowly clients take it.
+    """
+    path = request.scope["path"]
+    return Response(_asset(path), media_type=mimetypes.guess_type(path)[0])
 
 
 def exposition(_: Request) -> Response:
@@ -107,6 +119,7 @@ api: Final = Starlette(
         Route(schema.OPENAPI_PATH, openapi),
         Route(schema.METRICS_PATH, exposition),
         Route(schema.PAGE_PATH, page),
+        *(Route(path, asset) for path in schema.PAGE_ASSETS),
     ]
 )
 
@@ -156,7 +169,10 @@ class MoodEstimation:
         self._decoder = DecoderProcess(SETTINGS.decode_seconds)
         version = self._estimator.classifier.metadata.version
         metrics.merge_ended()
-        metrics.prepare(outcomes=schema.outcomes(), stages=STAGES, moods=MOODS, version=version)
+        metrics.prepare(
+            outcomes=schema.outcomes(), refusals=problems.REFUSALS, stages=STAGES, moods=MOODS, version=version
+        )
+        logs.guard()
 
     async def answer(self, request: Request) -> schema.MoodResponse:
         """The response to an upload.
@@ -225,7 +241,7 @@ class MoodEstimation:
 instance.enter(SETTINGS)
 # With this variable set, as in a container, BentoML does not replace a dead worker until all of them are dead.
 os.environ.pop("BENTOML_CONTAINERIZED", None)
-worker.use_bounded_protocol(SETTINGS.read_seconds)
+worker.use_bounded_connections(SETTINGS.read_seconds)
 # The outermost middleware comes first.
 MoodEstimation.add_asgi_middleware(  # type: ignore[attr-defined]
     request_id.RequestIdMiddleware, source=SETTINGS.request_id
