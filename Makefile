@@ -16,6 +16,7 @@ export BENTOML_DO_NOT_TRACK := True
 export DVC_NO_ANALYTICS := true
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := 1
+export ORT_DISABLE_TELEMETRY := 1
 
 # The locks are complete, so that nothing is left to resolve; hashes say that the files are those that were tested.
 INSTALL := -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from pipelines.params import Params, Section
 from pipelines.paths import PARAMS
+from service.settings import check_names
 
 LOG_VARIABLE: Final = "MEAA_PREDICTION_LOG"
 WEBHOOK_VARIABLE: Final = "MEAA_WEBHOOK"
@@ -69,7 +70,12 @@ class MonitoringParams(Section):
 
 
 def read_monitoring(path: Path = PARAMS) -> MonitoringParams:
-    """The section with the overrides of the environment."""
+    """The section with the overrides of the environment.
+
+    Raises:
+        ValueError: A variable looks like an override and is none; a misspelt `MEAA_WEBHOOK` would send no alarm.
+    """
+    check_names(os.environ)
     params = MonitoringParams.model_validate(Params.read(path).monitoring)
     webhook = params.webhook.model_copy(update={"url": os.environ.get(WEBHOOK_VARIABLE) or params.webhook.url})
     log = Path(os.environ.get(LOG_VARIABLE) or params.log)

@@ -6,6 +6,7 @@ have arrived. A slow sender therefore takes no place in the queue.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -13,9 +14,12 @@ from typing import Final, TypeVar
 
 import anyio
 
-from service.errors import OverloadedError
+from service.errors import OverloadedError, StoppedError
 
 T = TypeVar("T")
+
+_WATCH_SECONDS: Final[float] = 0.2
+"""Time between two looks whether somebody still waits for work that can be stopped."""
 
 _LATEST_WEIGHT: Final[float] = 0.2
 """Weight of the latest image in the exponential moving average of the seconds per image."""
@@ -56,19 +60,20 @@ class Admission:
     It is used from one event loop; only the work itself runs in threads.
     """
 
-    def __init__(self, *, threads: int, max_queue: int, max_wait: float) -> None:
+    def __init__(self, *, threads: int, max_queue: int, max_wait: float, expected: float = 0.0) -> None:
         """An empty queue.
 
         Args:
             threads: Number of pieces of work done in parallel.
             max_queue: Most pieces of work in the queue, including those being done.
             max_wait: Longest expected waiting time of a piece of work, in seconds.
+            expected: Expected time of a piece of work, in seconds, before any was done.
         """
         self._threads = anyio.CapacityLimiter(threads)
         self._max_queue = max_queue
         self._max_wait = max_wait
         self._present = 0
-        self._seconds = 0.0  # moving average per piece of work
+        self._seconds = expected  # moving average per piece of work
 
     def check(self) -> None:
         """Check whether one more piece of work would be admitted now; to be called before an upload is read.
@@ -81,14 +86,22 @@ class Admission:
         if self._present >= self._max_queue or ahead * self._seconds / threads > self._max_wait:
             raise OverloadedError("Too many requests are waiting. Try again in a moment.")
 
-    async def run(self, work: Callable[[], T], *, given_up: Callable[[], Awaitable[bool]]) -> T | None:
+    async def run(
+        self,
+        work: Callable[[], T],
+        *,
+        given_up: Callable[[], Awaitable[bool]],
+        stop: Callable[[], None] | None = None,
+    ) -> T | None:
         """Do work in a thread when its turn comes.
 
         The event loop goes on serving meanwhile: NumPy, OpenCV, Pillow and ONNX Runtime release the GIL.
 
         Args:
             work: Function that does the work.
-            given_up: Function that tells whether nobody waits for the result any more; called when the turn comes.
+            given_up: Function that tells whether nobody waits for the result any more; called when the turn comes,
+                and again and again if there is a function to stop the work.
+            stop: Function that makes the work raise StoppedError soon.
 
         Returns:
             The result of the work; None if it was given up.
@@ -103,9 +116,22 @@ class Admission:
                 if await given_up():
                     return None
                 started = time.perf_counter()
+                watch = None if stop is None else asyncio.create_task(_watch(given_up, stop))
                 try:
                     return await anyio.to_thread.run_sync(work)
+                except StoppedError:
+                    return None
                 finally:
+                    if watch is not None:
+                        watch.cancel()
                     self._seconds += _LATEST_WEIGHT * (time.perf_counter() - started - self._seconds)
         finally:
             self._present -= 1
+
+
+async def _watch(given_up: Callable[[], Awaitable[bool]], stop: Callable[[], None]) -> None:
+    """Stop work as soon as nobody waits for it."""
+    while True:
+        await asyncio.sleep(_WATCH_SECONDS)
+        if await given_up():
+            stop()

@@ -56,6 +56,13 @@ class UnsupportedTypeError(MeaaError):
     title = "The type of the data is not supported"
 
 
+class UnsupportedEncodingError(MeaaError):
+    """The request's body is compressed (its header Content-Encoding says so)."""
+
+    code = "unsupported_encoding"
+    title = "The body's encoding is not supported"
+
+
 class NoFaceError(MeaaError):
     """The image was read, and no face was found in it."""
 
@@ -68,3 +75,7 @@ class OverloadedError(MeaaError):
 
     code = "overloaded"
     title = "The service is overloaded"
+
+
+class StoppedError(Exception):
+    """Work was stopped because nobody waits for its result any more."""

@@ -31,6 +31,10 @@ Observer = Callable[[Stage, float], None]
 """Function that is called after each completed stage, with its wall-clock time in seconds."""
 
 
+Decoder = Callable[[int | None], Frame]
+"""Function from the shortest side to which an image may be reduced to the image; see `service.images.load`."""
+
+
 @dataclass(frozen=True)
 class MoodEstimate:
     """The estimated mood of an image.
@@ -86,8 +90,27 @@ class MoodEstimator:
             InvalidImageError, UnsupportedTypeError, TooLargeError: See `service.images.decode`.
             NoFaceError: No face was found.
         """
+        return self.estimate_decoded(
+            lambda side: images.decode_frame(data, max_pixels=max_pixels, working_side=side),
+            observe=observe,
+            inspect=inspect,
+        )
+
+    def estimate_decoded(
+        self, decode: Decoder, *, observe: Observer | None = None, inspect: Inspector | None = None
+    ) -> MoodEstimate:
+        """As `estimate`, for an image that is decoded by a function.
+
+        Args:
+            decode: Function that decodes the image.
+            observe: See `estimate`.
+            inspect: See `estimate`.
+
+        Raises:
+            NoFaceError: No face was found.
+        """
         with _timed("decode", observe):
-            frame = images.decode_frame(data, max_pixels=max_pixels, working_side=self.detector.settings.working_side)
+            frame = decode(self.detector.settings.working_side)
         try:
             estimate = self.estimate_frame(frame, observe=observe)
         except NoFaceError:
@@ -117,7 +140,8 @@ class MoodEstimator:
         if not found:
             raise NoFaceError(
                 f"No face was found in the {frame.width} x {frame.height} image. "
-                "Send one with a face that is lit, frontal and not too small."
+                "Faces are searched for upright: turn a picture that lies on its side, or set its EXIF orientation. "
+                "The face must be lit, frontal and not too small."
             )
         with _timed("classify", observe):
             face = faces.largest(found)

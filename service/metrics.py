@@ -6,12 +6,18 @@ fills the memory of the service and of Prometheus.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Final
 
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector
+
+from service import instance
 
 _SECONDS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -19,6 +25,12 @@ REQUESTS: Final = Counter(
     "meaa_requests",
     "Requests for a mood, by HTTP status and problem code (`ok` if there was no problem).",
     ["status", "code"],
+)
+REFUSALS: Final = Counter(
+    "meaa_refusals",
+    "Requests to any address that were refused before the service saw them, by HTTP status: malformed, sent too "
+    "slowly, with too long a head.",
+    ["status"],
 )
 DURATION: Final = Histogram(
     "meaa_request_duration_seconds", "Time from a request's headers to its response.", buckets=_SECONDS
@@ -34,7 +46,14 @@ PREDICTIONS: Final = Counter("meaa_predictions", "Moods estimated.", ["mood", "m
 LOG_FAILURES: Final = Counter("meaa_prediction_log_failures", "Predictions that could not be written to the log.")
 
 
-def prepare(*, outcomes: Iterable[tuple[int, str]], stages: Iterable[str], moods: Iterable[str], version: str) -> None:
+def prepare(
+    *,
+    outcomes: Iterable[tuple[int, str]],
+    refusals: Iterable[int],
+    stages: Iterable[str],
+    moods: Iterable[str],
+    version: str,
+) -> None:
     """Create every possible series, at zero.
 
     Rates are then right from the first event on, and a disk that fills up later does no harm: each worker keeps its
@@ -42,12 +61,15 @@ def prepare(*, outcomes: Iterable[tuple[int, str]], stages: Iterable[str], moods
 
     Args:
         outcomes: Statuses and codes of `REQUESTS`.
+        refusals: Statuses of `REFUSALS`.
         stages: Stages of `STAGE_DURATION`.
         moods: Moods of `PREDICTIONS`.
         version: Model version of `PREDICTIONS`.
     """
     for status, code in outcomes:
         REQUESTS.labels(status=status, code=code)
+    for status in refusals:
+        REFUSALS.labels(status=int(status))
     for stage in stages:
         STAGE_DURATION.labels(stage=stage)
     for mood in moods:
@@ -56,8 +78,49 @@ def prepare(*, outcomes: Iterable[tuple[int, str]], stages: Iterable[str], moods
 
 def exposition() -> tuple[bytes, str]:
     """The metrics of all workers in Prometheus' text format, and its media type."""
-    registry = REGISTRY
-    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:  # set by BentoML: the directory of the workers' metrics
-        registry = CollectorRegistry()
-        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    return generate_latest(registry), CONTENT_TYPE_LATEST
+    directory = _directory()
+    if directory is None:
+        return generate_latest(REGISTRY), CONTENT_TYPE_LATEST
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    with _locked(directory, fcntl.LOCK_SH):
+        return generate_latest(registry), CONTENT_TYPE_LATEST
+
+
+def merge_ended() -> None:
+    """Add the metrics of workers that have ended up in one file for each type, and delete theirs.
+
+    Each worker leaves 130 kB; every scrape reads all files.
+    """
+    directory = _directory()
+    if directory is None:
+        return
+    with _locked(directory, fcntl.LOCK_EX):
+        for path in directory.glob("*_[0-9]*.db"):
+            kind, _, pid = path.stem.partition("_")
+            if instance.runs(int(pid)):
+                continue
+            together = directory / f"{kind}_ended.db"
+            if not together.exists():
+                path.rename(together)  # takes no room on a disk that may be full
+                continue
+            if path.stat().st_size:  # else the worker was killed before it wrote anything
+                total = MmapedDict(str(together))  # type: ignore[no-untyped-call]
+                for key, value, _, _ in MmapedDict.read_all_values_from_file(path):  # type: ignore[no-untyped-call]
+                    total.write_value(key, total.read_value(key)[0] + value, 0.0)  # type: ignore[no-untyped-call]
+                total.close()  # type: ignore[no-untyped-call]
+            path.unlink()
+
+
+def _directory() -> Path | None:
+    """The directory of the workers' metrics; None in a process that BentoML did not start."""
+    directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    return Path(directory) if directory else None
+
+
+@contextlib.contextmanager
+def _locked(directory: Path, lock: int) -> Iterator[None]:
+    """A lock on the files, so that a scrape counts no ended worker twice."""
+    with (directory / "lock").open("w") as file:
+        fcntl.flock(file, lock)
+        yield

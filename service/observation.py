@@ -8,7 +8,6 @@ least one of them, and so that none leads back to a face: no pixels, no embeddin
 from __future__ import annotations
 
 import math
-import uuid
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
@@ -17,6 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from service import request_id
 from service.detector import Face
 from service.estimator import MoodEstimate
 from service.images import Frame
@@ -100,7 +100,7 @@ class Observation:
 
     Attributes:
         time: Time of the response, UTC, ISO 8601.
-        request: Random identifier, by which a label that arrives later can be joined to this row; it leads to nobody.
+        request: Id of the request, which its response carries too: a label that arrives later is joined by it.
         model_version: Version of the classifier.
         outcome: `answered` or `no_face`.
         mood: Estimated mood.
@@ -168,7 +168,7 @@ class Observation:
         values: dict[str, Any] = dict.fromkeys(COLUMNS)
         values |= {
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "request": uuid.uuid4().hex,
+            "request": request_id.current(),
             "model_version": model_version,
             "outcome": "no_face",
             "faces": 0,

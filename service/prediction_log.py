@@ -17,7 +17,7 @@ import logging
 import os
 import re
 from collections import deque
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,7 +32,7 @@ from service.observation import Observation
 
 MONITOR: Final[str] = "predictions"
 
-_DAILY: Final = re.compile(r"predictions-(\d{4}-\d{2}-\d{2})\.jsonl")
+_DAILY: Final = re.compile(r"predictions-(\d{4}-\d{2}-\d{2})\.jsonl(\.gz)?")
 _ROLES: Final = {"mood": "prediction"}
 
 _logger = logging.getLogger(__name__)
@@ -51,12 +51,12 @@ class PredictionLog(MonitorBase[Any]):
             name: Name of the monitor.
             path: Directory that gets one file per day (UTC) and is created if necessary; or a file, pipe or device,
                 if the name has a suffix or the path exists and is not a directory.
-            days: Age in days after which a file in the directory is deleted; None keeps all.
+            days: Age in days after which a file in the directory is deleted, see `_delete_oldest`; None keeps all.
         """
         super().__init__(name)
         self._path = Path(path)
         self._days = days
-        self._today: date | None = None
+        self._hour: datetime | None = None
         self._warned = False
 
     def export_schema(self, columns_schema: dict[str, dict[str, str]]) -> None:
@@ -77,17 +77,18 @@ class PredictionLog(MonitorBase[Any]):
                 _logger.warning("The prediction log %s cannot be written: %s. Requests go on.", self._path, error)
 
     def _file(self) -> Path:
-        """The file for the next line; the first line of a day deletes old files."""
+        """The file for the next line; before the first line of an hour the oldest file is deleted if it is too old."""
         if self._path.suffix or (self._path.exists() and not self._path.is_dir()):
             return self._path
-        today = datetime.now(UTC).date()
-        if today != self._today:
+        now = datetime.now(UTC)
+        hour = now.replace(minute=0, second=0, microsecond=0)
+        if hour != self._hour:
             self._path.mkdir(parents=True, exist_ok=True)
+            self._hour = hour
             if self._days is not None:
-                _delete_before(self._path, today - timedelta(days=self._days))
-            self._today = today
+                _delete_oldest(self._path, now.date(), self._days)
         # Each day has its own name, so that no file has to be moved while other workers write to it.
-        return self._path / f"predictions-{today}.jsonl"
+        return self._path / f"predictions-{now.date()}.jsonl"
 
     def _append(self, line: bytes) -> None:
         """Append a whole line, or nothing.
@@ -135,10 +136,27 @@ def _monitor(row: Observation) -> None:
             monitor.log(value, name, _ROLES.get(name, "feature"), kind)
 
 
-def _delete_before(directory: Path, first: date) -> None:
-    """Delete a directory's daily files from before a day; a file that another worker has just deleted is ignored."""
-    for path in directory.iterdir():
-        named = _DAILY.fullmatch(path.name)
-        if named and date.fromisoformat(named[1]) < first:
-            with contextlib.suppress(OSError):
-                path.unlink()
+def _delete_oldest(directory: Path, today: date, days: int) -> None:
+    """Delete a directory's oldest daily file if it is too old.
+
+    Its age is counted from the last day before today that has a file. On the first day after a jump of the clock
+    nothing is deleted therefore; if nobody corrects the clock, one file each time from the second day on.
+
+    Args:
+        directory: Directory of the log.
+        today: Today's date (UTC).
+        days: Largest age, in days.
+    """
+    past = sorted(entry for path in directory.iterdir() if (entry := (_date(path), path))[0] < today)
+    if past and (past[-1][0] - past[0][0]).days >= days:
+        with contextlib.suppress(OSError):  # another worker has just deleted it
+            past[0][1].unlink()
+
+
+def _date(path: Path) -> date:
+    """The day of a daily file; the last of all days for any other file."""
+    named = _DAILY.fullmatch(path.name)
+    try:
+        return date.fromisoformat(named[1]) if named else date.max
+    except ValueError:  # there is no such day
+        return date.max

@@ -5,12 +5,13 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Final
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service import request_id
 from service.errors import (
     InvalidImageError,
     MeaaError,
@@ -19,6 +20,7 @@ from service.errors import (
     OverloadedError,
     TooLargeError,
     UnauthorizedError,
+    UnsupportedEncodingError,
     UnsupportedTypeError,
 )
 
@@ -30,13 +32,22 @@ STATUSES: Final[dict[type[MeaaError], HTTPStatus]] = {
     UnauthorizedError: HTTPStatus.UNAUTHORIZED,
     TooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     UnsupportedTypeError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    UnsupportedEncodingError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     NoFaceError: HTTPStatus.UNPROCESSABLE_ENTITY,
     OverloadedError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 """The status of each error; its code and title are attributes of its class."""
 
+REFUSALS: Final[tuple[HTTPStatus, ...]] = (
+    HTTPStatus.BAD_REQUEST,
+    HTTPStatus.REQUEST_TIMEOUT,
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+)
+"""The statuses of what is refused before the application is called; see `service.http_protocol`."""
+
 HEADERS: Final[dict[type[MeaaError], dict[str, str]]] = {
     UnauthorizedError: {"WWW-Authenticate": "Bearer"},
+    UnsupportedEncodingError: {"Accept-Encoding": "identity"},  # on no other 415 (RFC 9110, section 15.5.16)
     OverloadedError: {"Retry-After": "1"},  # seconds; the queue is short and drains in about one
 }
 """The headers of the response to an error."""
@@ -45,6 +56,8 @@ ANSWERABLE: Final = (MeaaError, HTTPException)
 """The errors that `respond` accepts; any other exception is a fault of the service."""
 
 _DETAILS: Final[dict[HTTPStatus, str]] = {
+    HTTPStatus.BAD_REQUEST: "This is not an HTTP/1.1 request as RFC 9112 has it: its request line, a header field, its "
+    "host, or the framing of its body is wrong.",
     HTTPStatus.NOT_FOUND: "There is nothing at this address. The endpoints are listed on the page at /.",
     HTTPStatus.METHOD_NOT_ALLOWED: "This address does not take this method; the header Allow lists those it takes.",
     HTTPStatus.INTERNAL_SERVER_ERROR: "The service failed; the fault is not in the request.",
@@ -55,11 +68,17 @@ _DETAILS: Final[dict[HTTPStatus, str]] = {
 class Problem(BaseModel):
     """A problem document (RFC 9457)."""
 
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
+
     type: str = Field(description="Names the kind of problem.", examples=["urn:problem-type:meaa:no_face"])
     title: str = Field(description="The kind of problem, for people.")
     status: int = Field(description="The HTTP status.")
     detail: str = Field(description="What was wrong with this request, and what to do.")
     code: str = Field(description="The kind of problem, for programs; stable.")
+    request: str = Field(
+        default_factory=request_id.current,
+        description=f"The id of the request, as in the header `{request_id.HEADER}`.",
+    )
 
 
 class ProblemResponse(JSONResponse):
@@ -68,6 +87,7 @@ class ProblemResponse(JSONResponse):
     media_type = MEDIA_TYPE
 
     def __init__(self, problem: Problem, headers: dict[str, str] | None = None) -> None:
+        headers = {**(headers or {}), request_id.HEADER: problem.request}
         super().__init__(problem.model_dump(), status_code=problem.status, headers=headers)
         self.code = problem.code
 

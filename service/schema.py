@@ -6,11 +6,10 @@ import json
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import models_json_schema
 
-from service import __version__, problems
-from service.errors import MeaaError
+from service import __version__, problems, request_id
 from service.moods import MOODS
 from service.settings import Settings
 from service.upload import FIELDS
@@ -28,6 +27,9 @@ _STATUS_ONLY: Final = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.INTERNAL_SERVER_ER
 """Statuses of an upload that have no typed error; see `problems.from_status`."""
 
 IMAGE_TYPES: Final[tuple[str, ...]] = ("image/jpeg", "image/png", "image/webp")
+
+_REQUEST: Final[str] = "9f1c8a4be0d34c1f8c0a52e7d1b6a3f4"
+"""Id of the request in the examples."""
 
 
 class FaceBox(BaseModel):
@@ -50,6 +52,8 @@ class Model(BaseModel):
 class MoodResponse(BaseModel):
     """The mood of the largest face in an image."""
 
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
+
     mood: str = Field(json_schema_extra={"enum": list(MOODS)}, description="The mood with the highest probability.")
     probabilities: dict[str, float] = Field(
         description="Probability of each mood; they sum to 1.",
@@ -62,6 +66,10 @@ class MoodResponse(BaseModel):
     face: FaceBox
     faces: int = Field(ge=1, description="How many faces the image shows.")
     model: Model
+    request: str = Field(
+        default_factory=request_id.current,
+        description=f"The id of the request, as in the header `{request_id.HEADER}`.",
+    )
 
     @classmethod
     def of(cls, estimate: MoodEstimate, model: ClassifierMetadata) -> MoodResponse:
@@ -119,8 +127,13 @@ def outcomes() -> list[tuple[int, str]]:
 
 def _upload_operation(settings: Settings) -> dict[str, Any]:
     binary = {"type": "string", "format": "binary"}
-    fields = {name: {**binary, "description": "A JPEG, PNG or WebP file."} for name in FIELDS}
-    form = {"type": "object", "properties": fields, "anyOf": [{"required": [name]} for name in FIELDS]}
+    first, second = FIELDS
+    fields = {
+        first: {**binary, "description": "A JPEG, PNG or WebP file."},
+        second: {**binary, "description": f"The same under another name, for clients that cannot send {first!r}."},
+    }
+    # Either name will do, but a schema that says so (`anyOf`) makes generators leave out the body.
+    form = {"type": "object", "properties": fields, "required": [first]}
     return {
         "operationId": "upload_meaa_image",
         "summary": "The mood of the largest face in an image.",
@@ -135,6 +148,7 @@ def _upload_operation(settings: Settings) -> dict[str, Any]:
         "responses": {
             "200": {
                 "description": "A face was found.",
+                "headers": _headers(request_id.HEADER),
                 "content": {"application/json": {"schema": {"$ref": "#/components/schemas/MoodResponse"}}},
             },
             **_problem_responses(),
@@ -148,45 +162,51 @@ def _security(settings: Settings) -> dict[str, Any]:
 
 def _problem_responses() -> dict[str, Any]:
     """The error responses of the upload, by status; each lists its possible codes."""
-    by_status: dict[HTTPStatus, list[type[MeaaError]]] = {}
-    for kind, status in problems.STATUSES.items():
-        by_status.setdefault(status, []).append(kind)
-    documented = {
-        str(int(status)): {
-            **_problem_response(
-                "; ".join(f"`{kind.code}`: {kind.title}" for kind in kinds),
-                {kind.code: problems.describe(kind, kind.__doc__ or kind.title) for kind in kinds},
-            ),
-            **_headers(kinds),
-        }
-        for status, kinds in by_status.items()
-    }
-    for status in _STATUS_ONLY:
-        problem = problems.from_status(status)
-        documented[str(int(status))] = _problem_response(f"`{problem.code}`: {problem.title}", {problem.code: problem})
-    return dict(sorted(documented.items()))
+    typed = [problems.describe(kind, kind.__doc__ or kind.title) for kind in problems.STATUSES]
+    untyped = [problems.from_status(status) for status in _STATUS_ONLY]
+    documented = _by_status([*typed, *untyped, *_refusals()])
+    for kind, headers in problems.HEADERS.items():
+        documented[str(int(problems.STATUSES[kind]))]["headers"] |= _headers(*headers)
+    return documented
 
 
-def _problem_response(description: str, examples: dict[str, problems.Problem]) -> dict[str, Any]:
+def _refusals() -> list[problems.Problem]:
+    """The problems that any request may get before the service sees it."""
+    return [problems.from_status(status) for status in problems.REFUSALS]
+
+
+def _by_status(documents: list[problems.Problem]) -> dict[str, Any]:
+    by_code: dict[int, dict[str, problems.Problem]] = {}
+    for problem in documents:
+        by_code.setdefault(problem.status, {})[problem.code] = problem
+    return {str(status): _problem_response(by_code[status]) for status in sorted(by_code)}
+
+
+def _problem_response(by_code: dict[str, problems.Problem]) -> dict[str, Any]:
+    values = {code: {**problem.model_dump(), "request": _REQUEST} for code, problem in by_code.items()}
     return {
-        "description": description,
+        "description": "; ".join(f"`{code}`: {problem.title}" for code, problem in by_code.items()),
+        "headers": _headers(request_id.HEADER),
         "content": {
             problems.MEDIA_TYPE: {
                 "schema": {"$ref": "#/components/schemas/Problem"},
-                "examples": {code: {"value": problem.model_dump()} for code, problem in examples.items()},
+                "examples": {code: {"value": value} for code, value in values.items()},
             }
         },
     }
 
 
-def _headers(kinds: list[type[MeaaError]]) -> dict[str, Any]:
-    names = [name for kind in kinds for name in problems.HEADERS.get(kind, {})]
-    return {"headers": {name: {"schema": {"type": "string"}} for name in names}} if names else {}
+def _headers(*names: str) -> dict[str, Any]:
+    return {name: {"schema": {"type": "string"}} for name in names}
 
 
 def _health_operation(summary: str) -> dict[str, Any]:
-    ok = {"description": "OK", "content": {"text/plain": {"schema": {"type": "string"}}}}
-    return {"summary": summary, "responses": {"200": ok}}
+    ok = {
+        "description": "OK",
+        "headers": _headers(request_id.HEADER),
+        "content": {"text/plain": {"schema": {"type": "string"}}},
+    }
+    return {"summary": summary, "responses": {"200": ok, **_by_status(_refusals())}}
 
 
 def _metrics_path(settings: Settings) -> dict[str, Any]:
@@ -201,7 +221,7 @@ def _metrics_path(settings: Settings) -> dict[str, Any]:
 
 
 PAGE_ASSETS: Final[tuple[str, str]] = ("/static_content/swagger-ui.css", "/static_content/swagger-ui-bundle.js")
-"""The files that the page loads; BentoML serves them."""
+"""The files that the page loads; they come with BentoML."""
 
 PAGE_SCRIPT: Final[str] = f'SwaggerUIBundle({{url: {json.dumps("." + OPENAPI_PATH)}, dom_id: "#swagger-ui"}});'
 """The page's own script."""

@@ -14,16 +14,19 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import schema
 
-_HEADERS: Final[dict[str, str]] = {
+_POLICY: Final[str] = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+
+HEADERS: Final[dict[str, str]] = {
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
     "Referrer-Policy": "no-referrer",
     "X-Frame-Options": "DENY",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+    "Content-Security-Policy": _POLICY,
 }
+"""The headers of every response but the API page's, whose policy admits more."""
 
-_POLICY: Final[str] = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 # Swagger UI sets styles and draws its icons from data URLs; the page's one inline script is named by its digest.
 _PAGE_POLICY: Final[str] = (
     f"{_POLICY}; connect-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; script-src 'self' "
@@ -42,12 +45,13 @@ class SecurityHeadersMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        policy = _PAGE_POLICY if scope["path"] == schema.PAGE_PATH else _POLICY
+        headers = HEADERS
+        if scope["path"] == schema.PAGE_PATH:
+            headers = {**HEADERS, "Content-Security-Policy": _PAGE_POLICY}
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(raw=message.setdefault("headers", []))
-                headers.update({**_HEADERS, "Content-Security-Policy": policy})
+                MutableHeaders(raw=message.setdefault("headers", [])).update(headers)
             await send(message)
 
         await self._app(scope, receive, send_with_headers)

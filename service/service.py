@@ -10,10 +10,11 @@ Runtime; they are therefore imported only when a worker is set up, and the servi
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
+import mimetypes
 import os
 import time
-import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -24,7 +25,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from service import bundle, metrics, problems, schema, worker
+from service import bundle, instance, logs, memory, metrics, problems, request_id, schema, worker
 from service.access import AccessMiddleware, check_token
 from service.admission import Admission, Buffer
 from service.errors import OverloadedError
@@ -33,8 +34,9 @@ from service.settings import Settings
 from service.upload import read_image
 
 if TYPE_CHECKING:
-    from service.estimator import MoodEstimate
+    from service.estimator import Decoder, MoodEstimate
     from service.images import Frame
+    from service.markers import Header
 
 PORT: Final[int] = 8000
 SETTINGS: Final[Settings] = Settings()
@@ -67,7 +69,8 @@ async def upload_meaa_image(request: Request) -> Response:
         response = Response(status_code=400)  # nobody reads it, but BentoML requires a response
         status, code = response.status_code, "disconnected"
     except Exception as error:
-        _report(error)
+        # Not its message, which may quote the data that was being read.
+        _logger.error("A request failed: %s (request %s)", logs.kind_and_place(error), request_id.current())
         response = problems.ProblemResponse(problems.from_status(status))
     finally:
         metrics.REQUESTS.labels(status=status, code=code).inc()
@@ -75,20 +78,33 @@ async def upload_meaa_image(request: Request) -> Response:
     return response
 
 
-def _report(error: Exception) -> None:
-    """Log the kind and place of a fault, but not its message, which may quote the data that was being read."""
-    places = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
-    _logger.error("A request failed: %s at %s", type(error).__qualname__, " > ".join(places))
+@functools.cache
+def _openapi() -> bytes:
+    return bytes(JSONResponse(schema.openapi_document(SETTINGS)).body)
 
 
 async def openapi(_: Request) -> Response:
     """`GET /docs.json`: the OpenAPI document."""
-    return JSONResponse(schema.openapi_document(SETTINGS))
+    return Response(_openapi(), media_type="application/json")
 
 
 async def page(_: Request) -> Response:
     """`GET /`: the API page."""
     return HTMLResponse(schema.PAGE)
+
+
+@functools.cache
+def _asset(path: str) -> bytes:
+    return (Path(bentoml.__file__).parent / "_internal" / "server" / path.lstrip("/")).read_bytes()
+
+
+async def asset(request: Request) -> Response:
+    """`GET /static_content/...`: a file of the API page.
+
+    BentoML would read the file anew for each client; thus it is in memory once, however slowly clients take it.
+    """
+    path = request.scope["path"]
+    return Response(_asset(path), media_type=mimetypes.guess_type(path)[0])
 
 
 def exposition(_: Request) -> Response:
@@ -103,6 +119,7 @@ api: Final = Starlette(
         Route(schema.OPENAPI_PATH, openapi),
         Route(schema.METRICS_PATH, exposition),
         Route(schema.PAGE_PATH, page),
+        *(Route(path, asset) for path in schema.PAGE_ASSETS),
     ]
 )
 
@@ -133,18 +150,29 @@ class MoodEstimation:
 
     def __init__(self) -> None:
         """Load the model bundle; see `service.settings` for what can be configured."""
+        from service.decoder import DecoderProcess
         from service.estimator import STAGES, MoodEstimator
         from service.moods import MOODS
         from service.prediction_log import enabled, record
 
         worker.harden()
+        memory.configure()
         bento = MoodEstimation.bento  # type: ignore[attr-defined]  # the decorator turns the class into a service
         self._estimator = MoodEstimator.load(bundle.find(bento, SETTINGS.bundle))
         self._record = record if enabled() else None
         self._buffer = Buffer(SETTINGS.max_buffer)
         self._admission = Admission(threads=SETTINGS.threads, max_queue=SETTINGS.max_queue, max_wait=SETTINGS.max_wait)
+        # One at a time, so that large images neither take the threads of small ones nor add up in memory.
+        self._large = Admission(
+            threads=1, max_queue=SETTINGS.max_queue, max_wait=SETTINGS.max_wait, expected=SETTINGS.decode_seconds / 4
+        )
+        self._decoder = DecoderProcess(SETTINGS.decode_seconds)
         version = self._estimator.classifier.metadata.version
-        metrics.prepare(outcomes=schema.outcomes(), stages=STAGES, moods=MOODS, version=version)
+        metrics.merge_ended()
+        metrics.prepare(
+            outcomes=schema.outcomes(), refusals=problems.REFUSALS, stages=STAGES, moods=MOODS, version=version
+        )
+        logs.guard()
 
     async def answer(self, request: Request) -> schema.MoodResponse:
         """The response to an upload.
@@ -153,12 +181,14 @@ class MoodEstimation:
             MeaaError, HTTPException: The client caused an error or must handle it; see `service.problems`.
             ClientDisconnect: The client did not wait for the response.
         """
+        from service.images import read_header
+
         check_token(request.headers.get("authorization", ""), SETTINGS.token)
         try:
             self._admission.check()
             with self._buffer.lease() as hold:
                 data = await read_image(request, max_bytes=SETTINGS.max_bytes, seconds=SETTINGS.read_seconds, hold=hold)
-                response = await self._admission.run(lambda: self._estimate(data), given_up=request.is_disconnected)
+                response = await self._take_turn(request, read_header(data, max_pixels=SETTINGS.max_pixels))
         except OverloadedError:
             await asyncio.sleep(_REFUSAL_PAUSE)
             raise
@@ -166,7 +196,30 @@ class MoodEstimation:
             raise ClientDisconnect
         return response
 
-    def _estimate(self, data: bytes) -> schema.MoodResponse:
+    async def _take_turn(self, request: Request, header: Header) -> schema.MoodResponse | None:
+        """The response to an image, which waits for its turn; None if the client has gone.
+
+        Raises:
+            MeaaError: See `answer`.
+        """
+        from service.decoder import needs_process
+        from service.images import load
+
+        gone = request.is_disconnected
+        if needs_process(header, self._estimator.detector.settings.working_side):
+            work = functools.partial(self._estimate_large, functools.partial(self._decoder.load, header))
+            return await self._large.run(work, given_up=gone, stop=self._decoder.stop)
+        work = functools.partial(self._estimate, functools.partial(load, header))
+        return await self._admission.run(work, given_up=gone)
+
+    def _estimate_large(self, decode: Decoder) -> schema.MoodResponse:
+        """As `_estimate`, without keeping the memory."""
+        try:
+            return self._estimate(decode)
+        finally:
+            memory.give_back()
+
+    def _estimate(self, decode: Decoder) -> schema.MoodResponse:
         """Estimate the mood, count and log it: the part of a request that runs in a thread."""
         started, model = time.perf_counter(), self._estimator.classifier.metadata
 
@@ -175,9 +228,8 @@ class MoodEstimation:
             if self._record is not None:
                 self._record(frame, estimate, model_version=model.version, seconds=seconds)
 
-        estimate = self._estimator.estimate(
-            data,
-            max_pixels=SETTINGS.max_pixels,
+        estimate = self._estimator.estimate_decoded(
+            decode,
             observe=lambda stage, seconds: metrics.STAGE_DURATION.labels(stage=stage).observe(seconds),
             inspect=record,
         )
@@ -186,10 +238,14 @@ class MoodEstimation:
         return schema.MoodResponse.of(estimate, model)
 
 
+instance.enter(SETTINGS)
 # With this variable set, as in a container, BentoML does not replace a dead worker until all of them are dead.
 os.environ.pop("BENTOML_CONTAINERIZED", None)
-worker.use_bounded_protocol(SETTINGS.read_seconds)
+worker.use_bounded_connections(SETTINGS.read_seconds)
 # The outermost middleware comes first.
+MoodEstimation.add_asgi_middleware(  # type: ignore[attr-defined]
+    request_id.RequestIdMiddleware, source=SETTINGS.request_id
+)
 MoodEstimation.add_asgi_middleware(SecurityHeadersMiddleware)  # type: ignore[attr-defined]
 MoodEstimation.add_asgi_middleware(AccessMiddleware, settings=SETTINGS)  # type: ignore[attr-defined]
 if SETTINGS.cors_origins:
@@ -197,7 +253,7 @@ if SETTINGS.cors_origins:
         CORSMiddleware,
         allow_origins=SETTINGS.cors_origins,
         allow_methods=["POST"],
-        allow_headers=["Authorization", "Content-Type"],
-        expose_headers=["Retry-After"],
+        allow_headers=["Authorization", "Content-Type", request_id.HEADER],
+        expose_headers=["Retry-After", request_id.HEADER],
     )
 MoodEstimation.add_asgi_middleware(problems.ProblemMiddleware)  # type: ignore[attr-defined]

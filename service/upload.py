@@ -7,15 +7,16 @@ from collections.abc import AsyncGenerator, Callable
 from http import HTTPStatus
 from typing import Final
 
-from starlette.datastructures import UploadFile
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import Headers, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from service.errors import MissingImageError, TooLargeError, UnsupportedTypeError
+from service.errors import MissingImageError, TooLargeError, UnsupportedEncodingError, UnsupportedTypeError
 
 FIELDS: Final[tuple[str, str]] = ("image", "file")
-"""Names of the multipart field that holds the image; if both are sent, the first name counts."""
+"""Names of the multipart field that holds the image; of several files the last under the first name counts."""
 
 _MULTIPART: Final[str] = "multipart/form-data"
 # Types that say nothing about the content: none, the type of unknown bytes, and the default of curl.
@@ -43,11 +44,15 @@ async def read_image(request: Request, *, max_bytes: int, seconds: float, hold: 
 
     Raises:
         MissingImageError: There is no body, or no image field in it, or its multipart structure is broken.
+        UnsupportedEncodingError: The body is declared to be compressed.
         UnsupportedTypeError: The body is declared to be neither multipart nor an image.
         TooLargeError: The body is larger than `max_bytes`; raised before the rest is read.
         OverloadedError: The buffer has no room for the body.
         HTTPException: The body did not arrive in time.
     """
+    codings = {coding.strip().lower() for coding in ",".join(request.headers.getlist("content-encoding")).split(",")}
+    if codings - {"", "identity"}:
+        raise UnsupportedEncodingError("The body is compressed. Send it as it is, without Content-Encoding.")
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type != _MULTIPART and content_type not in _UNTYPED and not content_type.startswith("image/"):
         raise UnsupportedTypeError(
@@ -77,7 +82,7 @@ async def _bounded(request: Request, max_bytes: int, hold: Callable[[int], None]
     """
     too_large = TooLargeError(f"The request has more than the {max_bytes:,} bytes accepted. Send a smaller image.")
     declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > max_bytes:
+    if declared.isdecimal() and (len(declared) > 20 or int(declared) > max_bytes):  # Python counts 4,300 digits at most
         raise too_large
     received = 0
     async for chunk in request.stream():
@@ -94,16 +99,24 @@ async def _read_field(request: Request, body: AsyncGenerator[bytes, None]) -> by
     Raises:
         MissingImageError: See `read_image`.
     """
+    _, options = parse_options_header(request.headers["content-type"])
+    boundary = options.get(b"boundary", b"")
+    if not boundary:
+        raise MissingImageError("The multipart body cannot be read: its type names no boundary.")
+    # Nothing else of the type: Starlette would look its `charset` up among Python's codecs, of which some fail on any
+    # text, and Python remembers each name that it does not know.
+    quoted = boundary.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
+    headers = Headers(raw=[(b"content-type", b'multipart/form-data; boundary="%b"' % quoted)])
     try:
-        form = await _MemoryParser(request.headers, body, max_files=_MAX_PARTS, max_fields=_MAX_PARTS).parse()
+        form = await _MemoryParser(headers, body, max_files=_MAX_PARTS, max_fields=_MAX_PARTS).parse()
     except MultiPartException as error:
         raise MissingImageError(f"The multipart body cannot be read: {error.message}") from error
-    for name in FIELDS:
-        field = form.get(name)
+    fields = [(name, field) for name in FIELDS for field in reversed(form.getlist(name))]
+    for _, field in fields:
         if isinstance(field, UploadFile):
             return await field.read()
-        if field is not None:
-            raise MissingImageError(
-                f"The field {name!r} is text, not a file. Send it with a file name, as `curl -F {name}=@photo.jpg`."
-            )
+    for name, _ in fields:
+        raise MissingImageError(
+            f"The field {name!r} is text, not a file. Send it with a file name, as `curl -F {name}=@photo.jpg`."
+        )
     raise MissingImageError(f"The multipart body has no complete file field {FIELDS[0]!r} (or {FIELDS[1]!r}).")

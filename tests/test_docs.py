@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 from docs import tables
 from monitoring.params import SECRET_VARIABLE, WEBHOOK_VARIABLE
-from service import metrics, schema
+from service import metrics, problems, schema
 from service.settings import PREFIX, Settings
 from tests.conftest import ROOT
 
@@ -162,7 +162,8 @@ def test_every_section_of_the_parameters_is_in_their_reference() -> None:
 def test_every_error_of_the_service_is_explained() -> None:
     rows = re.findall(r"^\| (\d{3}) \| `(\w+)` \|", (ROOT / "docs/integrate/errors.md").read_text(), re.MULTILINE)
     outcomes = {(status, code) for status, code in schema.outcomes() if code not in ("ok", "disconnected")}
-    elsewhere = {(404, "not_found"), (405, "method_not_allowed"), (431, "request_header_fields_too_large")}
+    refused = {(int(status), problems.from_status(status).code) for status in problems.REFUSALS}
+    elsewhere = {(404, "not_found"), (405, "method_not_allowed"), *refused}
     assert {(int(status), code) for status, code in rows} == outcomes | elsewhere
 
 

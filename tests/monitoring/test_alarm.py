@@ -9,7 +9,7 @@ import pytest
 import requests
 
 from monitoring import alarm
-from monitoring.params import MonitoringParams, WebhookParams
+from monitoring.params import MonitoringParams, WebhookParams, read_monitoring
 
 
 class Receiver(ThreadingHTTPServer):
@@ -78,3 +78,9 @@ def test_an_alarm_that_is_not_accepted_is_an_error(
     with pytest.raises(requests.RequestException):
         alarm.send({"event": "drift"}, webhook, None)
     assert len(receiver.received) == attempts
+
+
+def test_a_misspelt_variable_is_refused_before_an_alarm_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEAA_WEBHOK", "https://alarm.example")
+    with pytest.raises(ValueError, match=r"MEAA_WEBHOK is no setting; did you mean MEAA_WEBHOOK\?"):
+        read_monitoring()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
-from monitoring import drift, rebase
+from monitoring import drift, feedback, rebase
 from monitoring.simulated_drift import DRIFTS
 from tests.support.server import Server, serve
 
@@ -50,3 +51,20 @@ def test_the_first_dark_day_is_noticed_from_the_log_alone(checkout: Path, astron
         send(server, frames(astronaut, seed=3, dark=True))
     assert command.invoke(drift.app, window).exit_code == 3
     assert "Drifted: darker faces" in (checkout / "live" / drift.REPORT_FILE).read_text()
+
+
+@pytest.mark.slow
+def test_labels_that_come_with_the_ids_of_answers_are_joined_to_what_was_logged(
+    checkout: Path, astronaut: NDArray[np.uint8]
+) -> None:
+    with serve(checkout) as server:
+        answers = [answer for answer in map(server.upload, frames(astronaut, seed=1)[:20]) if answer.status_code == 200]
+    given = [answer.json() for answer in answers]
+    lines = [f"{answer['request']},{answer['mood'] if index % 2 else 'other'}" for index, answer in enumerate(given)]
+    (checkout / "labels.csv").write_text("\n".join(["request,mood", *lines]) + "\n")
+    joined = CliRunner().invoke(feedback.app, ["labels.csv", "--log", "predictions.jsonl"])
+    assert joined.exit_code == 0, joined.output
+    metrics = json.loads(joined.stdout)
+    assert metrics["images"] == len(given) > 10
+    right = sum(index % 2 > 0 or answer["mood"] == "other" for index, answer in enumerate(given))
+    assert metrics["accuracy"] == pytest.approx(right / len(given))

@@ -21,12 +21,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def guarded_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server with two tokens, everything optional closed, one web page admitted, and room for a single image."""
+    """A server with two tokens, everything optional closed, one web page admitted, room for a single image, and
+    clients that choose the ids of their requests."""
     with serve(
         tmp_path_factory.mktemp("guarded"),
         MEAA_TOKEN="open sesame, open simsim",
         MEAA_DOCS="off",
         MEAA_METRICS="token",
+        MEAA_REQUEST_ID="client",
         MEAA_CORS_ORIGINS="https://clinic.example",
         MEAA_WORKERS="1",
         MEAA_MAX_QUEUE="1",

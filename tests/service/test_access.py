@@ -94,6 +94,7 @@ def test_a_configured_web_page_may_call(guarded_server: Server, photo: bytes) ->
     assert preflight.headers["access-control-allow-origin"] == PAGE["origin"]
     answer = guarded_server.client.post(UPLOAD, files={"image": photo}, headers={**TOKEN, **PAGE})
     assert answer.headers["access-control-allow-origin"] == PAGE["origin"]
+    assert answer.headers["access-control-expose-headers"] == "Retry-After, X-Request-Id"
     refused = guarded_server.client.post(UPLOAD, files={"image": photo}, headers=PAGE)
     assert refused.status_code == 401
     assert refused.headers["access-control-allow-origin"] == PAGE["origin"]  # so that the page can read the reason

@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from benchmarks.server import HOST
+from benchmarks.server import serve as start
 from tests.conftest import ROOT
-from tests.support.server import Server, serve
+from tests.support.server import Server, reachable_at, serve, without_id
 
 pytestmark = [
     pytest.mark.slow,
@@ -81,4 +83,10 @@ def test_the_bento_answers_outside_the_checkout_as_the_checkout_does(
     home: Path, server: Server, photo: bytes, tmp_path: Path
 ) -> None:
     with serve(tmp_path, "mood_estimator:latest", tmp_path, BENTOML_HOME=str(home / "bentoml")) as elsewhere:
-        assert elsewhere.upload(photo).json() == server.upload(photo).json()
+        assert without_id(elsewhere.upload(photo)) == without_id(server.upload(photo))
+
+
+def test_the_bento_too_listens_at_its_own_port_and_nowhere_else(home: Path, tmp_path: Path) -> None:
+    environment = {"BENTOML_HOME": str(home / "bentoml")}
+    with start(tmp_path, "mood_estimator:latest", working_directory=tmp_path, environment=environment) as running:
+        assert reachable_at(running) == {f"SOCK_STREAM {HOST}:{running.port}"}

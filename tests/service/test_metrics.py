@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.estimator import STAGES
 from service.moods import MOODS
 from service.schema import outcomes
+from tests.conftest import ROOT
 from tests.support.server import UPLOAD, Server
 
 
@@ -70,3 +75,19 @@ def test_odd_addresses_types_and_methods_add_no_series(server: Server) -> None:
         server.client.post(UPLOAD, content=b"x", headers={"content-type": f"odd/{number}"})
         server.client.request(f"METHOD{number}", UPLOAD)
     assert set(samples(server)) == before
+
+
+def test_workers_that_have_ended_are_counted_on_in_one_file_for_each_type(tmp_path: Path) -> None:
+    def run(program: str) -> str:
+        environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+        command = [sys.executable, "-c", f"from service import metrics; {program}"]
+        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
+
+    for faces in (1, 2, 3):
+        run(f"metrics.FACES.inc({faces}); metrics.DURATION.observe(0.{faces})")
+    (tmp_path / "counter_999999.db").touch()  # its worker was killed at once
+    text = run("metrics.merge_ended(); print(metrics.exposition()[0].decode())")
+    assert "\nmeaa_faces_total 6.0" in text
+    assert '\nmeaa_request_duration_seconds_bucket{le="0.25"} 2.0' in text
+    assert "\nmeaa_request_duration_seconds_count 3.0" in text
+    assert len([*tmp_path.glob("*.db")]) == 4  # of each type, what has ended and what this process has

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from pathlib import Path
 
 import numpy as np
@@ -51,16 +51,100 @@ def test_lines_of_many_writers_do_not_mix(tmp_path: Path) -> None:
     assert len({line["request"] for line in lines(tmp_path / "log.jsonl")}) == 400
 
 
-def test_a_directory_gets_a_file_a_day_and_loses_those_that_are_too_old(tmp_path: Path) -> None:
-    today = datetime.now(UTC).date()
-    old, young = (tmp_path / f"predictions-{today - timedelta(days=days)}.jsonl" for days in (31, 29))
-    other = tmp_path / "notes.txt"
-    for path in (old, young, other):
-        path.write_text("{}\n")
-    write(PredictionLog("predictions", str(tmp_path), days=30))
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
-        [young.name, other.name, f"predictions-{datetime.now(UTC).date()}.jsonl"]
-    )
+def file_of(day: date) -> str:
+    return f"predictions-{day}.jsonl"
+
+
+def names(directory: Path) -> set[str]:
+    return {path.name for path in directory.iterdir()}
+
+
+class Clock:
+    """A clock that tests set; each of its logs belongs to another worker."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, directory: Path) -> None:
+        self.now = datetime(2026, 5, 1, 12, tzinfo=UTC)
+        self.directory = directory
+        clock = self
+
+        class Fake(datetime):
+            @classmethod
+            def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+                return clock.now
+
+        monkeypatch.setattr(prediction_log, "datetime", Fake)
+        monkeypatch.setattr("service.observation.datetime", Fake)
+
+    def file(self, days_ago: int) -> str:
+        return file_of(self.now.date() - timedelta(days=days_ago))
+
+    def fill(self, *days_ago: int) -> set[str]:
+        """Make the files of days before now, and return their names."""
+        for days in days_ago:
+            (self.directory / self.file(days)).write_text("{}\n")
+        return {self.file(days) for days in days_ago}
+
+    def log(self, days: int = 30) -> PredictionLog:
+        return PredictionLog("predictions", str(self.directory), days=days)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Clock:
+    return Clock(monkeypatch, tmp_path)
+
+
+def test_a_directory_gets_a_file_a_day_and_loses_those_that_are_too_old(clock: Clock, tmp_path: Path) -> None:
+    clock.fill(31, 30, 1)
+    (tmp_path / "notes.txt").touch()
+    (tmp_path / "predictions-2026-02-31.jsonl").touch()  # no such day
+    write(clock.log())
+    assert names(tmp_path) == {
+        clock.file(30), clock.file(1), clock.file(0), "notes.txt", "predictions-2026-02-31.jsonl"
+    }  # fmt: skip
+
+
+def test_a_clock_that_jumps_ahead_deletes_nothing(clock: Clock, tmp_path: Path) -> None:
+    log = clock.log()
+    before = clock.fill(*range(30))
+    write(log)
+    clock.now += timedelta(days=100)
+    write(log)
+    write(clock.log())
+    assert names(tmp_path) == before | {clock.file(0)}
+    clock.now -= timedelta(days=100)
+    write(log)
+    assert before <= names(tmp_path)
+    clock.now -= timedelta(days=36_500)
+    write(log)
+    assert before <= names(tmp_path)
+
+
+def test_a_clock_that_stays_wrong_deletes_one_file_an_hour_from_its_second_day_on(clock: Clock, tmp_path: Path) -> None:
+    log = clock.log()
+    before = clock.fill(*range(10))
+    clock.now += timedelta(days=100)
+    write(log)
+    clock.now += timedelta(days=1)
+    for _ in range(5):
+        write(log)
+    assert len(before & names(tmp_path)) == 9
+    clock.now += timedelta(hours=1)
+    write(log)
+    assert len(before & names(tmp_path)) == 8
+    assert {clock.file(0), clock.file(1)} <= names(tmp_path)
+
+
+def test_files_that_a_shorter_period_makes_too_old_go_one_an_hour_and_the_oldest_first(
+    clock: Clock, tmp_path: Path
+) -> None:
+    clock.fill(*range(1, 91))
+    (tmp_path / clock.file(90)).rename(tmp_path / f"{clock.file(90)}.gz")
+    log = clock.log()
+    for hour in range(1, 6):
+        write(log)
+        left = names(tmp_path) - {clock.file(0)}
+        assert left == {clock.file(days) for days in range(1, 91 - hour)}
+        clock.now += timedelta(hours=1)
 
 
 def test_a_log_that_cannot_be_written_is_counted_and_warned_of_once(

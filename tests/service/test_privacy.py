@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -94,8 +97,18 @@ def test_a_fault_of_the_service_leaves_nothing_either(telltale: bytes, wanted: l
         response = server.upload(telltale)
         assert response.status_code == 500
         assert response.json()["code"] == "internal_server_error"
+        assert f"(request {response.json()['request']})" in server.log.read_text()
         assert 500 in send_all_ways(server, telltale)
         log = server.log.read_text()
         assert "A request failed: " in log
         assert "Traceback" not in log
         assert search(directories(server), wanted, since=begun) == []
+
+
+def test_the_runtime_of_the_models_keeps_no_identifier_and_nothing_to_report(tmp_path: Path) -> None:
+    """ONNX Runtime reports its use to its maker by default, from files in the user's cache and the temporary folder."""
+    variables = {name: value for name, value in os.environ.items() if name not in ("ORT_DISABLE_TELEMETRY", "CI")}
+    places = dict.fromkeys(("HOME", "XDG_CACHE_HOME", "TMPDIR"), str(tmp_path))
+    program = "from pathlib import Path; from service.estimator import MoodEstimator as M; M.load(Path('bundle'))"
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, env={**variables, **places}, check=True)
+    assert not [*tmp_path.rglob("*")]

@@ -6,22 +6,7 @@ import base64
 import hashlib
 import re
 
-import httpx
-
-from tests.support.server import UPLOAD, Server
-
-
-def responses(server: Server, photo: bytes) -> list[httpx.Response]:
-    """One response of every kind."""
-    client = server.client
-    return [
-        server.upload(photo),
-        server.upload(b"no image"),
-        client.post(UPLOAD, json={}),
-        client.get(UPLOAD),
-        client.get("/nowhere"),
-        *(client.get(path) for path in ("/", "/docs.json", "/static_content/swagger-ui.css", "/metrics", "/readyz")),
-    ]
+from tests.support.server import Server, responses
 
 
 def test_every_response_has_the_security_headers(server: Server, photo: bytes) -> None:

@@ -15,7 +15,7 @@ import pytest
 from benchmarks import load
 from service.admission import Admission, Buffer
 from service.errors import OverloadedError
-from service.worker import MAX_HEAD_BYTES
+from service.http_protocol import MAX_HEAD_BYTES
 from tests.support.server import UPLOAD, Server
 
 HEAD = f"POST {UPLOAD} HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\n"

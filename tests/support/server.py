@@ -8,14 +8,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
+import psutil
 
-from benchmarks.server import UPLOAD
+from benchmarks.server import UPLOAD, RunningServer
 from benchmarks.server import serve as start_server
 from tests.conftest import ROOT
 
-__all__ = ["UPLOAD", "Server", "serve"]
+__all__ = ["UPLOAD", "Server", "reachable_at", "responses", "serve", "without_id"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,37 @@ class Server:
             response = http.client.HTTPResponse(connection)
             response.begin()
             return response.status, response.read()
+
+
+def responses(server: Server, photo: bytes) -> list[httpx.Response]:
+    """One response of every kind."""
+    client = server.client
+    return [
+        server.upload(photo),
+        server.upload(b"no image"),
+        client.post(UPLOAD, json={}),
+        client.get(UPLOAD),
+        client.get("/nowhere"),
+        *(client.get(path) for path in ("/", "/docs.json", "/static_content/swagger-ui.css", "/metrics", "/readyz")),
+    ]
+
+
+def reachable_at(server: RunningServer) -> set[str]:
+    """Where the processes of a server accept connections or datagrams: addresses of the network, and Unix sockets."""
+    parent = psutil.Process(server.process.pid)
+    processes = [parent, *parent.children(recursive=True)]
+    sockets = [own for process in processes for own in process.net_connections("all")]
+    own = {own.laddr for own in sockets if own.family == socket.AF_UNIX and own.laddr}
+    return own | {
+        f"{own.type.name} {own.laddr.ip}:{own.laddr.port}"
+        for own in sockets
+        if own.family != socket.AF_UNIX and not own.raddr
+    }
+
+
+def without_id(response: httpx.Response) -> dict[str, Any]:
+    """A JSON response without the id of its request, which is another one each time."""
+    return {name: value for name, value in response.json().items() if name != "request"}
 
 
 @contextmanager
