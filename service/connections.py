@@ -98,7 +98,7 @@ class Connection(asyncio.BufferedProtocol, asyncio.Transport):
 
     Attributes:
         account: What all connections of the worker hold.
-        seconds: Time that a client has to read a part of a response, and to close after the last one, in seconds.
+        seconds: Time that a client has to read any part of a response, and to close after the last one, in seconds.
     """
 
     account: ClassVar[Account] = Account()
@@ -114,6 +114,7 @@ class Connection(asyncio.BufferedProtocol, asyncio.Transport):
         self._working = False
         self._closing = False
         self._discarded = 0
+        self._unsent = 0
         self._timer: asyncio.TimerHandle | None = None
 
     # To the event loop
@@ -239,9 +240,17 @@ class Connection(asyncio.BufferedProtocol, asyncio.Transport):
 
     def _start_timer(self) -> None:
         self._stop_timer()
-        self._timer = asyncio.get_running_loop().call_later(self.seconds, self.abort)
+        self._unsent = self._transport.get_write_buffer_size()
+        self._timer = asyncio.get_running_loop().call_later(self.seconds, self._time_out)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _time_out(self) -> None:
+        """Give the client up, unless it has read since the timer was started: its line may be slow."""
+        if self._transport.get_write_buffer_size() < self._unsent:
+            self._start_timer()
+        else:
+            self.abort()

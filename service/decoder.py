@@ -113,11 +113,15 @@ class DecoderProcess:
         self._stopped = True
         self._kill()
 
+    def close(self) -> None:
+        """End the process, if there is one, after the image that it decodes."""
+        with self._turn:
+            self._end()
+
     def _started(self) -> subprocess.Popen[bytes]:
         """The process, which is started if there is none.
 
         Raises:
-            EOFError, OSError: It was stopped.
             RuntimeError: It could not be started.
         """
         if self._process is not None:
@@ -125,13 +129,16 @@ class DecoderProcess:
         # The settings hold the tokens, which a library that reads hostile files need not see.
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("MEAA_")}
         path = os.pathsep.join(filter(None, [str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH")]))
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__],
-            env={**inherited, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", __name__],
+                env={**inherited, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            )
+        except OSError as error:
+            raise RuntimeError("the decoder did not start") from error
         if _output(self._process).read(1) != _READY and not self._stopped:
             raise RuntimeError(f"the decoder did not start: exit status {self._end()}")
         return self._process

@@ -29,8 +29,10 @@ MAX_SEGMENTS: Final[int] = 1_000
 _CHUNK_BYTES: Final[int] = 1_024
 """Least average size of a chunk of a PNG or WebP file, beyond the first `MAX_SEGMENTS`; encoders write 8,192 and up."""
 
+_MARKERS: Final[int] = 10_000
 _MARKER_BYTES: Final[int] = 64
-"""Least average distance of 0xFF in coded pixels, for a scan count that takes no time; in noise it is 256."""
+"""Scans are counted among at most `_MARKERS` bytes of 0xFF, and one more in so many bytes; in noise one in 256 is 0xFF.
+Counting takes a few milliseconds at most."""
 
 _JPEG: Final[bytes] = b"\xff\xd8\xff"
 _PNG: Final[bytes] = b"\x89PNG\r\n\x1a\n"
@@ -194,7 +196,7 @@ def _count_scans(data: bytes, at: int) -> int:
         InvalidImageError: There are more than `MAX_SCANS`.
     """
     scans = 1
-    for _ in range(MAX_SEGMENTS + len(data) // _MARKER_BYTES):
+    for _ in range(_MARKERS + len(data) // _MARKER_BYTES):
         at = data.find(b"\xff", at, len(data) - 1)
         if at < 0:
             return scans

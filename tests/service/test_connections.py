@@ -243,7 +243,7 @@ class TestAccount:
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:
-    """Responds with the body; at `/refuse` before reading it, at `/slow` after a while."""
+    """Responds with the body: a thousand times at `/large`, late at `/slow`, before reading it at `/refuse`."""
     if scope["type"] == "websocket":
         await receive()
         await send({"type": "websocket.accept"})
@@ -255,6 +255,8 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
         body, more = body + message.get("body", b""), message.get("more_body", False)
     if scope["path"] == "/slow":
         await asyncio.sleep(0.8)
+    if scope["path"] == "/large":
+        body *= 1_000
     fields = [(b"content-length", b"%d" % len(body))] + ([(b"connection", b"close")] if not body else [])
     await send({"type": "http.response.start", "status": 200 if body else 503, "headers": fields})
     await send({"type": "http.response.body", "body": body})
@@ -307,6 +309,24 @@ def test_a_large_body_arrives_whole(echoing: uvicorn.Server) -> None:
     )
     assert first.body == body
     assert second.body == body[::-1]
+
+
+def test_a_client_that_reads_slowly_gets_all_of_its_response(echoing: uvicorn.Server) -> None:
+    with connect(port_of(echoing)) as connection:
+        connection.sendall(upload(bytes(16_000), b"/large", b"Connection: close\r\n"))
+        parts = []
+        while part := connection.recv(400_000, socket.MSG_WAITALL):  # takes several times the server's patience
+            parts.append(part)
+            time.sleep(0.1)
+        assert len(parse(b"".join(parts))[0].body) == 16_000_000
+
+
+def test_a_client_that_does_not_read_at_all_loses_its_connection(echoing: uvicorn.Server) -> None:
+    with ExitStack() as stack:
+        (connection,) = connect_many(stack, port_of(echoing), 1)
+        connection.sendall(upload(bytes(8_000), b"/large"))
+        time.sleep(2)
+        assert len(received(connection)) < 8_000_000
 
 
 def test_what_is_no_request_does_not_cost_the_one_before_its_response(echoing: uvicorn.Server) -> None:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import io
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
+from benchmarks.robustness import hostile_images
+from benchmarks.scenes import scene
+from service import images, memory
 from service.detector import (
     DetectorSettings,
     Face,
@@ -187,3 +192,46 @@ def test_settings_survive_being_written_and_read(tmp_path: Path) -> None:
     settings = DetectorSettings(min_face_share=0.1, thresholds=(0.5, 0.6, 0.7), exact=False, working_side=480)
     settings.write(tmp_path / "detector.json")
     assert DetectorSettings.read(tmp_path / "detector.json") == settings
+
+
+@pytest.mark.parametrize("name", [name for name in hostile_images.FILES if name.startswith("mosaic")])
+def test_an_image_made_of_faces_costs_a_bounded_number_of_looks(
+    name: str, estimator: MoodEstimator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[int] = []
+    look_at = FaceDetector._look_at
+
+    def counted(detector: FaceDetector, net: Any, image: Pixels, boxes: Any, size: int) -> Any:
+        looks.append(len(boxes))
+        return look_at(detector, net, image, boxes, size)
+
+    monkeypatch.setattr(FaceDetector, "_look_at", counted)
+    frame = images.decode_frame(hostile_images.FILES[name](), working_side=estimator.detector.settings.working_side)
+    started = time.process_time()
+    faces = estimator.detector.detect(frame.pixels)
+    assert looks[0] <= 640
+    assert looks[1] <= 128
+    assert 0 < len(faces) <= 128
+    assert time.process_time() - started < 2  # some 0.5 s; 7 s without the bounds
+
+
+@pytest.mark.parametrize("people", [0, 1, 5])
+def test_the_bounds_leave_the_faces_of_an_ordinary_frame_as_they_are(
+    people: int, estimator: MoodEstimator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = scene(1280, 720, people).pixels
+    bounded = estimator.detector.detect(frame)
+    monkeypatch.setattr(estimator.detector, "_most", (10**9,) * 3)
+    assert estimator.detector.detect(frame) == bounded
+
+
+def test_a_very_long_image_leaves_no_memory_behind(estimator: MoodEstimator) -> None:
+    """`gc` and the C library have had their turn: what remains would be ONNX Runtime's."""
+    frame = np.tile(scene(640, 480, 0).pixels, (1, 20, 1))
+    process = psutil.Process()
+    estimator.detector.detect(frame[:, :2_000])
+    memory.give_back()
+    before = process.memory_info().rss
+    estimator.detector.detect(frame)
+    memory.give_back()
+    assert process.memory_info().rss - before < 25_000_000

@@ -8,7 +8,7 @@ import pytest
 
 from service.errors import InvalidImageError, NoFaceError
 from service.estimator import STAGES, MoodEstimator
-from tests.support.pictures import Pixels, encode
+from tests.support.pictures import TO_STORED, Pixels, encode, oriented
 
 
 def test_the_face_of_a_reduced_frame_is_in_pixels_of_the_image_as_it_was_sent(
@@ -49,3 +49,21 @@ def test_an_observer_is_told_of_every_stage_that_was_completed(estimator: MoodEs
     with pytest.raises(InvalidImageError):
         estimator.estimate(photo[:1000], observe=observe)
     assert told == []
+
+
+@pytest.mark.parametrize("orientation", TO_STORED)
+@pytest.mark.parametrize("size", [(512, 512), (700, 500), (2048, 1500)])
+def test_a_face_that_exif_turns_is_found_once_and_where_it_is_upright(
+    size: tuple[int, int], orientation: int, estimator: MoodEstimator, astronaut: Pixels
+) -> None:
+    picture = np.asarray(cv2.resize(astronaut, size), dtype=np.uint8)
+    upright, turned = (estimator.estimate(file) for file in (encode(picture), oriented(picture, orientation)))
+    assert turned.face_count == upright.face_count == 1
+    assert turned.mood == upright.mood
+    for name in ("x", "y", "width", "height"):
+        assert getattr(turned.face, name) == pytest.approx(getattr(upright.face, name), abs=0.08 * upright.face.width)
+
+
+def test_who_sends_a_face_that_lies_on_its_side_is_told_to_turn_it(estimator: MoodEstimator, astronaut: Pixels) -> None:
+    with pytest.raises(NoFaceError, match=r"upright: turn a picture that lies on its side, or set its EXIF"):
+        estimator.estimate(encode(np.rot90(astronaut)))
