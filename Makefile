@@ -160,5 +160,5 @@ lock: $(DEV)/.installed  ## resolve the dependencies anew, after a change in pyp
 	    $(COMPILE) --no-deps - -o requirements-fer.txt
 
 clean:  ## remove the environments, BentoML's stores, pages and caches
-	rm -rf $(SERVING) $(DEV) $(PEERS) $(FER) site .bentoml .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(SERVING) $(DEV) $(PEERS) $(FER) site dvc_plots .bentoml .hypothesis .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -not -path "./.git/*" -prune -exec rm -rf {} +
