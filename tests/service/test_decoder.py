@@ -32,8 +32,19 @@ def process() -> Iterator[DecoderProcess]:
     started.close()
 
 
+_servers: set[int] = set()
+
+
+@pytest.fixture(autouse=True)
+def servers() -> None:
+    """Remember the servers of other tests, which are children of this process too."""
+    _servers.clear()
+    _servers.update(child.pid for child in psutil.Process().children())
+
+
 def children() -> list[psutil.Process]:
-    return psutil.Process().children(recursive=True)
+    """The processes that this test has started."""
+    return [child for child in psutil.Process().children() if child.pid not in _servers]
 
 
 def grey(width: int, height: int) -> Pixels:
