@@ -219,7 +219,7 @@ class HttpProtocol(HttpToolsProtocol):
             if self.transport.is_closing():
                 raise _RefusedError
         else:
-            self.transport.work()
+            self.transport.wait()  # for the body, if there is one
 
     def on_body(self, body: bytes) -> None:
         """A part of a body has arrived."""
@@ -231,6 +231,8 @@ class HttpProtocol(HttpToolsProtocol):
         if self._in_head:
             return  # nothing but a head with an upgrade
         self._complete = True
+        if self._answering is self.cycle:
+            self.transport.work()
         self.transport.read_heads()
         if not self.cycle.response_started:
             self.cycle.keep_alive = self._keep_alive and not self._stopping
@@ -246,7 +248,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self._in_head:
             self._unset_keepalive_if_required()  # the connection is not idle
         if self._answering is not None:
-            if not self.pipeline:
+            if not self.pipeline and self._complete:
                 self.transport.work()
         else:
             self._forget()

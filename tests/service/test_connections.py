@@ -160,6 +160,14 @@ def test_who_comes_last_is_served_however_many_wait(worker_behind_a_token: Runni
 
 
 @pytest.mark.slow
+def test_who_comes_last_is_served_however_many_uploads_are_half_sent(worker_behind_a_token: RunningServer) -> None:
+    with ExitStack() as stack:
+        uploads = connect_many(stack, worker_behind_a_token.port, MAX_CONNECTIONS + 100)
+        send_all(uploads, POST + AUTHORIZED + b"Content-Length: 1000\r\n\r\nabc")
+        assert [answer.status for answer in exchange(worker_behind_a_token.port, SENTINEL)] == [200]
+
+
+@pytest.mark.slow
 def test_a_response_that_nobody_reads_is_given_up_and_logged_nowhere(worker_behind_a_token: RunningServer) -> None:
     (process,) = worker_behind_a_token.workers()
     logged = worker_behind_a_token.log.read_bytes()
