@@ -88,8 +88,9 @@ def send_all(connections: list[socket.socket], data: bytes, seconds: float = 6.0
 
 def connect_many(stack: ExitStack, port: int, count: int) -> list[socket.socket]:
     """Connections with the smallest receive buffers, so that responses that nobody reads stay at the server."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (limit, most))
     if most != resource.RLIM_INFINITY and most < 2 * count:
         pytest.skip(f"the system allows {most} open files, which is too few")
     connections = []
