@@ -142,6 +142,7 @@ class Connection(asyncio.BufferedProtocol, asyncio.Transport):
     def eof_received(self) -> None:
         """The client sends no more; the connection is closed, as nobody half-closes in HTTP but who has gone."""
         self._receiver.eof_received()
+        self._start_timer()  # for what the client has not read
 
     def pause_writing(self) -> None:
         """The client does not read: the response waits, but not for ever."""
