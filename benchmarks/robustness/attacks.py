@@ -29,11 +29,13 @@ from benchmarks.robustness.plan import Finding, MemoryWatch, Plan, duration
 from benchmarks.scenes import as_jpeg, scene
 from benchmarks.server import HOST, ROOT, UPLOAD, get, ready
 
-_IMAGES, _CONNECTIONS, _BODIES = 100_000, 85_000, 50_000
-_REQUESTS: Final = 200_000
-"""Least number of requests on so many connections, which are served in two ways."""
+_MUTANTS: Final = {"http": 90_000, "image": 100_000, "multipart": 40_000, "connections": 6_000}
+"""Number of mutated inputs by target, the longest first."""
 
-_GUIDED_SECONDS: Final = 60.0  # of CPU time, for each target
+_REQUESTS: Final = 200_000
+"""Least number of requests in the inputs of `http`."""
+
+_GUIDED_SECONDS: Final = 45.0  # of CPU time, for each target
 _MAX_FUZZ_GROWTH_MB: Final = 60
 
 _MAX_ANSWER_SECONDS: Final = 2.5
@@ -220,9 +222,8 @@ def _counted(port: int) -> float:
 
 
 def mutated(plan: Plan) -> Iterator[Finding]:
-    """Mutated images, requests and bodies through the service's code, reproducibly, on all cores."""
-    counts = {"http": _CONNECTIONS, "image": _IMAGES, "multipart": _BODIES}
-    counts = {name: round(plan.scaled(count)) for name, count in counts.items()}
+    """Mutated inputs through the service's code, reproducibly, on all cores."""
+    counts = {name: round(plan.scaled(count)) for name, count in _MUTANTS.items()}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         processes = list(pool.map(lambda name: _mutate(name, counts[name]), counts))
     for (name, count), done in zip(counts.items(), processes, strict=True):

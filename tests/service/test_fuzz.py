@@ -36,6 +36,7 @@ def test_damaged_images_raise_nothing_but_the_typed_errors(tmp_path: Path) -> No
     [
         ("http", 300, {"200", "400", "401", "404", "422", "431"}),
         ("multipart", 1000, {"read", "missing_image", "too_large", "unsupported_type"}),
+        ("connections", 200, {"done", "served"}),
     ],
 )
 def test_damaged_requests_do_not_break_what_holds_for_all_requests(
@@ -123,6 +124,15 @@ def test_a_head_request_that_is_refused_gets_no_body(server: Server) -> None:
         server.port, b"HEAD / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nno chunk", bodiless=True
     )
     assert answer.status == 400
+
+
+def test_a_client_that_leaves_without_reading_keeps_no_connection_open(tmp_path: Path) -> None:
+    upload = http_mutation.seeds()[0]
+    actions = bytes([4, 1]) + bytes([1, 1]) + len(upload).to_bytes(2, "big") + upload + bytes([5, 1])
+    (tmp_path / "actions").write_bytes(actions)  # reads nothing, sends an upload, closes its half
+    command = [sys.executable, "-m", fuzz.__name__, "replay", "connections", str(tmp_path / "actions")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout == "['done']\n", done.stderr
 
 
 @pytest.mark.slow

@@ -22,6 +22,7 @@ MODULES: Final = {
     "image": ("service", "PIL"),
     "http": ("service", "uvicorn.protocols", "starlette"),
     "multipart": ("service", "starlette", "python_multipart"),
+    "connections": ("service", "uvicorn.protocols"),
 }
 """Packages whose branches guide the fuzzer, by target."""
 

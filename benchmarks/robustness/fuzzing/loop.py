@@ -45,24 +45,27 @@ class Wire(asyncio.Transport):
 
     Attributes:
         received: Bytes that were sent to the client.
-        closed: Whether the connection is closed.
-        half_closed: Whether the server has announced that it sends no more.
-        reads: Whether the client reads; if not, what was sent stays in the buffer.
+        closed: Whether the connection has ended.
     """
 
     def __init__(self, *, reads: bool = True) -> None:
+        """A connection that is not open yet.
+
+        Args:
+            reads: Whether the client reads what it gets.
+        """
         super().__init__()
         self.received = bytearray()
         self.closed = False
-        self.half_closed = False
-        self.reads = reads
+        self._reads = reads
         self._protocol: Any = None
         self._paused = False
-        self._waiting: list[bytes] = []
+        self._arriving: list[bytes] = []
         self._unsent = 0
         self._limit = _HIGH_WATER
         self._held_up = False
-        self._lost = False
+        self._closing = False
+        self._ended = False
 
     # The client
 
@@ -73,34 +76,45 @@ class Wire(asyncio.Transport):
 
     def send(self, data: bytes) -> None:
         """Send bytes, or have them wait until the server reads again."""
-        if data and not self.closed:
-            self._waiting.append(data)
+        if data and not self._closing:
+            self._arriving.append(data)
             self._deliver()
 
     def finish(self) -> None:
         """Send no more."""
-        if not self.closed and not self._waiting and not self._protocol.eof_received():
+        if not self._closing and not self._arriving and not self._protocol.eof_received():
             self.close()
 
+    def read(self, reads: bool) -> None:
+        """Begin to read, or stop."""
+        self._reads = reads
+        if reads and self._unsent:
+            self._unsent = 0
+            if self._held_up:
+                self._held_up = False
+                self._protocol.resume_writing()
+            if self._closing:
+                self.abort()
+
     def _deliver(self) -> None:
-        while self._waiting and not self._paused and not self.closed:
-            data = self._waiting.pop(0)
+        while self._arriving and not self._paused and not self._closing:
+            data = self._arriving.pop(0)
             buffer = self._protocol.get_buffer(-1)
             count = min(len(data), len(buffer))
             buffer[:count] = data[:count]
             if data[count:]:
-                self._waiting.insert(0, data[count:])
+                self._arriving.insert(0, data[count:])
             self._protocol.buffer_updated(count)
 
     # The server
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Send to the client."""
-        if self.closed:
+        if self._closing:
             return
-        assert not self.half_closed, "written after the end"
+        assert not self._ended, "written after the end"
         self.received += data
-        if not self.reads:
+        if not self._reads:
             self._unsent += len(data)
             if self._unsent > self._limit and not self._held_up:
                 self._held_up = True
@@ -120,7 +134,7 @@ class Wire(asyncio.Transport):
 
     def write_eof(self) -> None:
         """Announce that nothing follows."""
-        self.half_closed = True
+        self._ended = True
 
     def pause_reading(self) -> None:
         """Leave what the client sends."""
@@ -134,21 +148,23 @@ class Wire(asyncio.Transport):
 
     def is_reading(self) -> bool:
         """Whether the server reads."""
-        return not self._paused and not self.closed
+        return not self._paused and not self._closing
 
     def is_closing(self) -> bool:
-        """Whether the connection is closed."""
-        return self.closed
+        """Whether the connection has ended, or will when the client has read all."""
+        return self._closing
 
     def close(self) -> None:
-        """Close when the client has read all; at once if it reads."""
+        """Close when the client has read all."""
+        self._closing = True
         if not self._unsent:
             self.abort()
 
     def abort(self) -> None:
         """Close at once."""
-        if not self._lost:
-            self._lost = self.closed = True
+        self._closing = True
+        if not self.closed:
+            self.closed = True
             self._soon(lambda: self._protocol.connection_lost(None))
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
