@@ -13,12 +13,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final
+from unittest.mock import Mock, patch
 
 import psutil
 
@@ -28,8 +30,9 @@ from benchmarks.robustness.fuzzing import http_mutation, image_target
 from benchmarks.robustness.plan import Finding, MemoryWatch, Plan, duration
 from benchmarks.scenes import as_jpeg, scene
 from benchmarks.server import HOST, ROOT, UPLOAD, get, ready
+from service import prediction_log
 
-_MUTANTS: Final = {"http": 90_000, "image": 100_000, "multipart": 40_000, "connections": 6_000}
+_MUTANTS: Final = {"http": 76_000, "image": 100_000, "multipart": 40_000, "connections": 6_000}
 """Number of mutated inputs by target, the longest first."""
 
 _REQUESTS: Final = 200_000
@@ -49,6 +52,10 @@ _MAX_GROWTH_MB: Final = 15
 _MAX_UNAUTHORIZED_MB: Final = 64
 _QUIET_SECONDS: Final = 10.0
 _ROUNDS: Final = 10
+
+_JUMP: Final = timedelta(days=100)
+_LOG_DAYS: Final = 90
+_LOG_WORKERS: Final = 4
 
 _POST: Final = f"POST {UPLOAD} HTTP/1.1\r\nHost: a\r\nContent-Type: image/jpeg\r\n".encode()
 _CHUNKED: Final = _POST + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n"
@@ -221,6 +228,28 @@ def _counted(port: int) -> float:
     return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith("meaa_requests_total"))
 
 
+def clock_jump(plan: Plan) -> Iterator[Finding]:
+    """A clock that is a hundred days ahead for two days, and workers that log and delete old files by it."""
+    finding = partial(Finding, f"a clock {_JUMP.days} days ahead, {_LOG_WORKERS} workers")
+    directory = plan.directory / "log"
+    directory.mkdir()
+    now = datetime.now(UTC).replace(hour=0)
+    for days in range(_LOG_DAYS):
+        (directory / f"predictions-{(now - timedelta(days=days)).date()}.jsonl").write_text("{}\n")
+    before = set(directory.iterdir())
+    workers = [prediction_log.PredictionLog("predictions", str(directory), _LOG_DAYS + 1) for _ in range(_LOG_WORKERS)]
+    deleted = []
+    for day in range(2):
+        for hour in range(24):
+            clock = Mock(wraps=datetime, now=Mock(return_value=now + _JUMP + timedelta(days=day, hours=hour)))
+            with patch.object(prediction_log, "datetime", clock):
+                for log in workers:
+                    log.export_data({"hour": deque([hour])})
+        deleted.append(len(before - set(directory.iterdir())))
+    yield finding("files deleted on the first day", str(deleted[0]), "0", deleted[0] == 0)
+    yield finding("and by the end of the second", f"{deleted[1]} of {_LOG_DAYS}")
+
+
 def mutated(plan: Plan) -> Iterator[Finding]:
     """Mutated inputs through the service's code, reproducibly, on all cores."""
     counts = {name: round(plan.scaled(count)) for name, count in _MUTANTS.items()}
@@ -318,5 +347,5 @@ async def _exchange(port: int, data: bytes) -> list[int]:
     return [int(status) for status in _STATUS.findall(received)]
 
 
-CHECKS: Final = (hostile_files, memory_mix, unauthorized, instances, mutated, guided, fuzzed_server)
+CHECKS: Final = (hostile_files, memory_mix, unauthorized, instances, clock_jump, mutated, guided, fuzzed_server)
 """The checks, in the order of a full run."""
