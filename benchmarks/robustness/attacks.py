@@ -257,8 +257,8 @@ def mutated(plan: Plan) -> Iterator[Finding]:
         processes = list(pool.map(lambda name: _mutate(name, counts[name]), counts))
     for (name, count), done in zip(counts.items(), processes, strict=True):
         finding = partial(Finding, f"{count:,} mutated inputs: {name}")
-        yield finding("exit status of the process", str(done.returncode), "0", done.returncode == 0)
         if done.returncode:
+            yield finding(f"exit status {done.returncode}", done.stderr.strip()[-200:], "0", False)
             continue
         result = json.loads(done.stdout)
         outcomes = Counter(result["outcomes"])

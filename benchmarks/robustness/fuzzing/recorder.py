@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import gc
 import hashlib
 import json
@@ -13,8 +15,6 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
-
-from service import memory
 
 _PACKAGES: Final = ("service", "PIL", "starlette", "uvicorn", "python_multipart", "fuzzing")
 _PLACES: Final = 3
@@ -108,7 +108,8 @@ class Recorder:
         self.result.cpu_seconds = round(cpu_seconds(), 1)
         self.result.resident_mb = round(memory_megabytes("VmHWM"), 1)
         gc.collect()
-        memory.give_back()  # what the C library keeps for later says nothing about a leak
+        with contextlib.suppress(AttributeError):  # what glibc keeps for later says nothing about a leak
+            ctypes.CDLL(None).malloc_trim(0)
         now = memory_megabytes("VmRSS")
         if progress < 0.2 or not self._early_mb:
             self._early_mb = now
