@@ -15,6 +15,7 @@ import importlib.util
 import json
 import random
 import re
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -34,8 +35,8 @@ from benchmarks.server import ROOT
 DIRECTORY: Final = ROOT / ".fuzz"
 """Where inputs that broke a promise are kept, and the corpora of guided runs."""
 
-HANG_SECONDS: Final = 300.0
-"""Seconds in one input after which the process ends with a traceback."""
+HANG_SECONDS: Final = 60.0
+"""CPU time of an input after which the process ends with a traceback."""
 
 _POOL: Final = 300
 _MAX_CRASHES: Final = 5
@@ -114,12 +115,14 @@ def run_random(name: str, count: int, seed: int, directory: Path = DIRECTORY) ->
     """
     target = load(name)
     recorder = Recorder(name, target, directory / name / guided.FINDINGS)
+    faulthandler.register(signal.SIGPROF, chain=True)
     for number, data in enumerate(mutants(target, count, seed)):
-        faulthandler.dump_traceback_later(HANG_SECONDS, exit=True)
+        signal.setitimer(signal.ITIMER_PROF, HANG_SECONDS)
         recorder.feed(data)
         if number % 500 == 0:
             recorder.measure(number / count)
-    faulthandler.cancel_dump_traceback_later()
+    signal.setitimer(signal.ITIMER_PROF, 0)
+    faulthandler.unregister(signal.SIGPROF)
     recorder.measure(1.0)
     return recorder.result
 
