@@ -34,7 +34,7 @@ FINDINGS: Final = "findings"
 
 _CORPUS: Final = "corpus"
 _SAVE_SECONDS: Final = 5.0
-_HANG_SECONDS: Final = 900  # of wall time, as the machine may be busy; CPU time has its own limit
+_HANG_SECONDS: Final = 3_600  # of wall time, as the machine may be busy; CPU time has its own limit
 _MEMORY_MB: Final = 2_000
 
 
