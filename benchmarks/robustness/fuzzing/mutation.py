@@ -11,7 +11,7 @@ T = TypeVar("T")
 _INTERESTING: Final = (0, 1, 2, 3, 4, 7, 8, 16, 0x7F, 0x80, 0xFF, 0x100, 0x7FFF, 0x8000, 0xFFFF, 0x10000)
 _EXTREME: Final = (0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF)
 
-MANY: Final = (1, 1, 1, 2, 3, 10, 100)
+MANY: Final = (1, 1, 1, 1, 1, 1, 2, 2, 3, 3, 10, 10, 100, 100, 1_200)
 """How many times something is repeated."""
 
 
