@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import selectors
 from collections.abc import Callable
 from typing import Any, Final
@@ -21,7 +22,7 @@ class _Selector(selectors.SelectSelector):
         """Nothing, at once."""
         if timeout is None:
             raise RuntimeError("the event loop waits for what will never happen")
-        self.now += timeout
+        self.now = max(self.now + timeout, math.nextafter(self.now, math.inf) if timeout else 0.0)
         return []
 
 
