@@ -22,7 +22,9 @@ class _Selector(selectors.SelectSelector):
         """Nothing, at once."""
         if timeout is None:
             raise RuntimeError("the event loop waits for what will never happen")
-        self.now = max(self.now + timeout, math.nextafter(self.now, math.inf) if timeout else 0.0)
+        if timeout:
+            # At least to the next number: late on the clock a short time would be lost in rounding.
+            self.now = max(self.now + timeout, math.nextafter(self.now, math.inf))
         return []
 
 
