@@ -17,9 +17,13 @@ tenth longer (measured)."""
 _PAUSE: Final[float] = 1.0
 """Seconds between two calls of `malloc_trim`, which takes some milliseconds."""
 
+_ARENAS: Final[int] = 2
+"""Most heaps: each thread with one of its own would keep free memory of its own."""
+
 # Parameters of `mallopt` (malloc.h).
 _M_TRIM_THRESHOLD: Final[int] = -1
 _M_MMAP_THRESHOLD: Final[int] = -3
+_M_ARENA_MAX: Final[int] = -8
 
 
 def configure() -> None:
@@ -28,6 +32,7 @@ def configure() -> None:
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK)
         mallopt(_M_TRIM_THRESHOLD, _FREE_END)
+        mallopt(_M_ARENA_MAX, _ARENAS)
 
 
 def give_back() -> None:

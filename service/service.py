@@ -156,7 +156,6 @@ class MoodEstimation:
         from service.prediction_log import enabled, record
 
         worker.harden()
-        memory.configure()
         bento = MoodEstimation.bento  # type: ignore[attr-defined]  # the decorator turns the class into a service
         self._estimator = MoodEstimator.load(bundle.find(bento, SETTINGS.bundle))
         self._record = record if enabled() else None
