@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import selectors
 from collections.abc import Callable
 from typing import Any, Final
@@ -22,9 +21,7 @@ class _Selector(selectors.SelectSelector):
         """Nothing, at once."""
         if timeout is None:
             raise RuntimeError("the event loop waits for what will never happen")
-        if timeout:
-            # At least to the next number: late on the clock a short time would be lost in rounding.
-            self.now = max(self.now + timeout, math.nextafter(self.now, math.inf))
+        self.now += timeout
         return []
 
 
@@ -39,8 +36,12 @@ class InstantLoop(asyncio.SelectorEventLoop):
         super().__init__(self._clock)
 
     def time(self) -> float:
-        """Seconds since the loop was made, on its own clock."""
+        """Seconds since the loop was made or rewound, on its own clock."""
         return self._clock.now
+
+    def rewind(self) -> None:
+        """Set the clock to zero, when nothing waits for a time: late on the clock short times are lost in rounding."""
+        self._clock.now = 0.0
 
 
 class Wire(asyncio.Transport):

@@ -127,6 +127,7 @@ class _Reader:
             return await read_image(request, max_bytes=_LIMIT, seconds=_SECONDS, hold=hold)
 
         image, outcome, status = b"", "read", HTTPStatus.BAD_REQUEST
+        self._loop.rewind()
         try:
             image = self._loop.run_until_complete(read())
         except MeaaError as error:

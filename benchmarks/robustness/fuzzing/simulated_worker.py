@@ -125,6 +125,7 @@ class SimulatedWorker:
             await clients
             await asyncio.sleep(PATIENCE)
 
+        self._loop.rewind()
         self._loop.run_until_complete(act_and_wait())
         assert not self._failures, f"an exception nobody handled: {self._failures[0]}"
         assert not self._log.lines, f"a line in the log: {self._log.lines[0]}"
