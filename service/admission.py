@@ -10,13 +10,15 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import anyio
 
-from service.errors import OverloadedError, StoppedError
+from service.errors import MeaaError, OverloadedError, StoppedError
 
 T = TypeVar("T")
+
+_LARGE_BODY: Final[int] = 1_000_000  # bytes
 
 _WATCH_SECONDS: Final[float] = 0.2
 """Time between two looks whether somebody still waits for work that can be stopped."""
@@ -28,8 +30,15 @@ _LATEST_WEIGHT: Final[float] = 0.2
 class Buffer:
     """A limit on the bytes of all request bodies that a worker holds."""
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, *, after_large: Callable[[], None] = lambda: None) -> None:
+        """An empty buffer.
+
+        Args:
+            max_bytes: Most bytes of all bodies together.
+            after_large: Function that is called after a body of more than a megabyte has been given up.
+        """
         self._free = max_bytes
+        self._after_large = after_large
 
     @contextmanager
     def lease(self) -> Iterator[Callable[[int], None]]:
@@ -52,6 +61,8 @@ class Buffer:
             yield hold
         finally:
             self._free += held
+            if held > _LARGE_BODY:
+                self._after_large()
 
 
 class Admission:
@@ -115,18 +126,38 @@ class Admission:
             async with self._threads:
                 if await given_up():
                     return None
+                box: list[Any] = [work]
                 started = time.perf_counter()
                 watch = None if stop is None else asyncio.create_task(_watch(given_up, stop))
                 try:
-                    return await anyio.to_thread.run_sync(work)
-                except StoppedError:
-                    return None
+                    await anyio.to_thread.run_sync(_exchange, box)
                 finally:
                     if watch is not None:
                         watch.cancel()
                     self._seconds += _LATEST_WEIGHT * (time.perf_counter() - started - self._seconds)
         finally:
             self._present -= 1
+        outcome = box.pop()
+        if isinstance(outcome, StoppedError):
+            return None
+        if isinstance(outcome, MeaaError):
+            raise outcome
+        result: T = outcome
+        return result
+
+
+def _exchange(box: list[Any]) -> None:
+    """Replace the work in a box by its result, or by the error that it raised.
+
+    A thread keeps what it was given and what it has returned until it has other work: an image would stay in memory by
+    way of the function, or of the frames in the error's traceback. It keeps the box, which is emptied.
+    """
+    work = box.pop()
+    try:
+        box.append(work())
+    except (MeaaError, StoppedError) as error:
+        error.__traceback__ = error.__context__ = error.__cause__ = None
+        box.append(error)
 
 
 async def _watch(given_up: Callable[[], Awaitable[bool]], stop: Callable[[], None]) -> None:

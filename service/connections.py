@@ -47,7 +47,7 @@ class Account:
     """What the connections of a worker hold, apart from the bodies of admitted uploads (`service.admission.Buffer`).
 
     If it is too much, those that have been waiting for their client longest are closed: idle ones, those with half a
-    head, those whose client does not read. Clients that do not dawdle thus find room, whatever the others do.
+    request, those whose client does not read. Clients that do not dawdle thus find room, whatever the others do.
     """
 
     def __init__(self, *, max_connections: int = MAX_CONNECTIONS, max_bytes: int = MAX_HELD_BYTES) -> None:
@@ -142,6 +142,7 @@ class Connection(asyncio.BufferedProtocol, asyncio.Transport):
     def eof_received(self) -> None:
         """The client sends no more; the connection is closed, as nobody half-closes in HTTP but who has gone."""
         self._receiver.eof_received()
+        self._start_timer()  # for what the client has not read
 
     def pause_writing(self) -> None:
         """The client does not read: the response waits, but not for ever."""
@@ -175,12 +176,12 @@ class Connection(asyncio.BufferedProtocol, asyncio.Transport):
             self.account.note(self, held)
 
     def work(self) -> None:
-        """A request has arrived, and the application is called."""
+        """A request has arrived to its end, and the application works on it."""
         self._working = True
         self.account.work(self)
 
     def wait(self) -> None:
-        """Every request has been answered."""
+        """What the client sends next is waited for: a request, or the rest of one."""
         self._working = False
         self.account.wait(self)
 

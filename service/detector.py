@@ -12,7 +12,6 @@ origin is the upper left corner; scores are float64 arrays of shape (n,). Select
 
 from __future__ import annotations
 
-import functools
 import json
 import math
 import os
@@ -65,10 +64,6 @@ _MOST_THREADS: Final[int] = 4
 
 _LEVEL_PIXELS: Final[int] = 500_000
 """Most pixels of the largest pyramid level; limits memory for images that are very long and narrow."""
-
-_ARENA_PIXELS: Final[int] = 100_000
-"""Most pixels of a pyramid level for which ONNX Runtime keeps P-Net's memory; only images that are more than four times
-as long as wide have larger ones. If it kept theirs, one image would leave a worker with 120 MB more (measured)."""
 
 _MOST_CANDIDATES: Final[tuple[int, int, int]] = (2_048, 640, 128)
 """Most candidates that suppression compares at once, that R-Net looks at and that O-Net looks at; the best count. They
@@ -184,7 +179,6 @@ class FaceDetector:
         threads = threads or min(_MOST_THREADS, os.cpu_count() or 1)
         self._pool = ThreadPoolExecutor(threads, "detector") if threads > 1 else None
         self._most = (sys.maxsize,) * 3 if self.settings.exact else _MOST_CANDIDATES
-        self._directory = directory
         self._images = 0
         self._lock = threading.Lock()
 
@@ -227,18 +221,12 @@ class FaceDetector:
         kept = non_maximum_suppression(boxes, scores, self.settings.nms_pyramid)[: self._most[1]]
         return _to_squares(boxes[kept]), scores[kept]
 
-    @functools.cached_property
-    def _forgetful_pnet(self) -> onnxruntime.InferenceSession:
-        """P-Net without an arena for its memory."""
-        return open_session(self._directory / NET_FILES[0], arena=False)
-
     def _propose_on_level(self, level: tuple[float, NDArray[np.float32]]) -> tuple[Boxes, Scores]:
         """P-Net's candidates at one level from `_pyramid`, in pixels of the image."""
         scale, pixels = level
         threshold = self.settings.thresholds[0]
         min_logit = np.array(math.log(threshold / (1 - threshold)) - _LOGIT_ROUNDING, np.float32)
-        pnet = self._pnet if pixels.shape[0] * pixels.shape[1] <= _ARENA_PIXELS else self._forgetful_pnet
-        cells, offsets, probabilities = pnet.run(_PNET_OUTPUTS, {"image": pixels[None], MIN_LOGIT: min_logit})
+        cells, offsets, probabilities = self._pnet.run(_PNET_OUTPUTS, {"image": pixels[None], MIN_LOGIT: min_logit})
         confident = probabilities[:, 1] > threshold
         boxes = _decode_proposals(cells[confident], offsets[confident], scale)
         boxes, scores = _best(boxes, probabilities[confident, 1].astype(np.float64), self._most[0])

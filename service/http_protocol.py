@@ -122,7 +122,6 @@ class HttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes have arrived."""
-        self._unset_keepalive_if_required()
         self._arriving = len(data)
         self._arrived += len(data)
         begun = self.cycle
@@ -183,6 +182,7 @@ class HttpProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """The first byte of a request, perhaps not the first request on this connection."""
         super().on_message_begin()
+        self._unset_keepalive_if_required()  # not by line ends, which the parser skips before a request
         self._in_head, self._complete = True, False
         self._arrived, self._content = min(self._arriving, HEAD_READ_BYTES), 0
         self._fields, self._field_bytes = 0, 0
@@ -219,7 +219,7 @@ class HttpProtocol(HttpToolsProtocol):
             if self.transport.is_closing():
                 raise _RefusedError
         else:
-            self.transport.work()
+            self.transport.wait()  # for the body, if there is one
 
     def on_body(self, body: bytes) -> None:
         """A part of a body has arrived."""
@@ -231,6 +231,8 @@ class HttpProtocol(HttpToolsProtocol):
         if self._in_head:
             return  # nothing but a head with an upgrade
         self._complete = True
+        if self._answering is self.cycle:
+            self.transport.work()
         self.transport.read_heads()
         if not self.cycle.response_started:
             self.cycle.keep_alive = self._keep_alive and not self._stopping
@@ -243,8 +245,10 @@ class HttpProtocol(HttpToolsProtocol):
         self._answering = None
         # In a request's own context, the timer of an idle connection would keep the request in memory.
         self._context.run(super().on_response_complete)
+        if self._in_head:
+            self._unset_keepalive_if_required()  # the connection is not idle
         if self._answering is not None:
-            if not self.pipeline:
+            if not self.pipeline and self._complete:
                 self.transport.work()
         else:
             self._forget()
@@ -314,7 +318,8 @@ class HttpProtocol(HttpToolsProtocol):
         if self.pipeline and self.pipeline[0][0] is arriving:
             self.pipeline.popleft()
         elif arriving is self._answering and (arriving is None or not arriving.response_started):
-            self.transport.write(self._refusal(status))
+            is_head = arriving is not None and arriving.scope["method"] == "HEAD"
+            self.transport.write(self._refusal(status, has_body=not is_head))
             self.transport.close()
             if arriving is not None:
                 self._disconnect(arriving)
@@ -324,11 +329,11 @@ class HttpProtocol(HttpToolsProtocol):
         assert last is not None
         last.keep_alive = False
 
-    def _refusal(self, status: HTTPStatus) -> bytes:
+    def _refusal(self, status: HTTPStatus, *, has_body: bool) -> bytes:
         response = problems.ProblemResponse(problems.from_status(status), security_headers.HEADERS)
         fields = [*self.server_state.default_headers, *response.raw_headers, (b"connection", b"close")]
         head = b"".join(b"%b: %b\r\n" % field for field in fields)
-        return b"HTTP/1.1 %d %b\r\n%b\r\n%b" % (status, status.phrase.encode(), head, bytes(response.body))
+        return b"HTTP/1.1 %d %b\r\n%b\r\n%b" % (status, status.phrase.encode(), head, bytes(response.body) * has_body)
 
     @staticmethod
     def _disconnect(cycle: RequestResponseCycle) -> None:

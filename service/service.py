@@ -156,11 +156,11 @@ class MoodEstimation:
         from service.prediction_log import enabled, record
 
         worker.harden()
-        memory.configure()
         bento = MoodEstimation.bento  # type: ignore[attr-defined]  # the decorator turns the class into a service
         self._estimator = MoodEstimator.load(bundle.find(bento, SETTINGS.bundle))
         self._record = record if enabled() else None
-        self._buffer = Buffer(SETTINGS.max_buffer)
+        self._memory = memory.Returns()
+        self._buffer = Buffer(SETTINGS.max_buffer, after_large=self._memory.ask)
         self._admission = Admission(threads=SETTINGS.threads, max_queue=SETTINGS.max_queue, max_wait=SETTINGS.max_wait)
         # One at a time, so that large images neither take the threads of small ones nor add up in memory.
         self._large = Admission(
@@ -188,7 +188,9 @@ class MoodEstimation:
             self._admission.check()
             with self._buffer.lease() as hold:
                 data = await read_image(request, max_bytes=SETTINGS.max_bytes, seconds=SETTINGS.read_seconds, hold=hold)
-                response = await self._take_turn(request, read_header(data, max_pixels=SETTINGS.max_pixels))
+                header = read_header(data, max_pixels=SETTINGS.max_pixels)
+                del data  # the header holds what counts of it
+                response = await self._take_turn(request, header)
         except OverloadedError:
             await asyncio.sleep(_REFUSAL_PAUSE)
             raise
@@ -207,17 +209,13 @@ class MoodEstimation:
 
         gone = request.is_disconnected
         if needs_process(header, self._estimator.detector.settings.working_side):
-            work = functools.partial(self._estimate_large, functools.partial(self._decoder.load, header))
-            return await self._large.run(work, given_up=gone, stop=self._decoder.stop)
+            work = functools.partial(self._estimate, functools.partial(self._decoder.load, header))
+            try:
+                return await self._large.run(work, given_up=gone, stop=self._decoder.stop)
+            finally:
+                self._memory.ask()
         work = functools.partial(self._estimate, functools.partial(load, header))
         return await self._admission.run(work, given_up=gone)
-
-    def _estimate_large(self, decode: Decoder) -> schema.MoodResponse:
-        """As `_estimate`, without keeping the memory."""
-        try:
-            return self._estimate(decode)
-        finally:
-            memory.give_back()
 
     def _estimate(self, decode: Decoder) -> schema.MoodResponse:
         """Estimate the mood, count and log it: the part of a request that runs in a thread."""

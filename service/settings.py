@@ -133,7 +133,8 @@ class Settings(BaseSettings):
     read_seconds: float = Field(
         20.0,
         ge=1,
-        description="Time that a client has to send the head of its request, and again the body, in seconds; then 408.",
+        description="Time that a client has to send the head of its request, and again the body, in seconds; then 408. "
+        "A client that reads nothing of its response for as long loses its connection.",
     )
     decode_seconds: float = Field(
         2.0,  # a transparent 16-bit PNG of 25 megapixels takes 1.7 s

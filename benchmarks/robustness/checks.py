@@ -1,4 +1,4 @@
-"""The checks of `make soak`: each starts a server, causes a fault and compares the outcome with its limit."""
+"""Faults of a server as checks of `make soak`: each causes one and compares the outcome with its limit."""
 
 from __future__ import annotations
 
@@ -6,26 +6,25 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Final
 
-import numpy as np
 from PIL import Image
 
 from benchmarks import load
 from benchmarks.robustness import faults, schemathesis_run, traces
-from benchmarks.robustness.fuzz import encode, peak_megabytes
+from benchmarks.robustness.fuzzing.image_target import encode
+from benchmarks.robustness.fuzzing.recorder import memory_megabytes
+from benchmarks.robustness.plan import Finding, Plan, duration
 from benchmarks.scenes import as_jpeg, scene
-from benchmarks.server import ROOT, RunningServer, ready, serve
+from benchmarks.server import ROOT, ready
 from benchmarks.speed import serving
 from service.estimator import MoodEstimator
 from service.settings import Settings
@@ -35,52 +34,6 @@ TOKEN: Final = "soak-5c11"
 _MAX_RESIDENT_MB: Final = 300
 _MAX_GROWTH_MB: Final = 15
 _MAX_BOMB_MB: Final = 600  # two of the largest images at once, with their alpha channels
-_MAX_FUZZ_MB: Final = 700
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A metric with its limit.
-
-    Attributes:
-        check: Check that measured it, and its conditions.
-        metric: Metric.
-        value: Measured value, formatted.
-        limit: Limit, formatted; empty if there is none.
-        kept: Whether the limit was kept.
-    """
-
-    check: str
-    metric: str
-    value: str
-    limit: str = ""
-    kept: bool = True
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Extent of the checks.
-
-    Attributes:
-        share: Share of a full run's durations and counts, in (0, 1].
-        directory: Directory for logs and homes of the servers.
-    """
-
-    share: float
-    directory: Path
-
-    def scaled(self, full: float, minimum: float = 1) -> float:
-        """A duration or a count, from that of a full run."""
-        return max(minimum, full * self.share)
-
-    @contextmanager
-    def server(self, name: str, **environment: str) -> Iterator[RunningServer]:
-        """A server with a directory of its own."""
-        directory = self.directory / name
-        temporary = directory / "tmp"
-        temporary.mkdir(parents=True, exist_ok=True)
-        with serve(directory, environment={"TMPDIR": str(temporary), **environment}) as running:
-            yield running
 
 
 def photo() -> bytes:
@@ -101,10 +54,10 @@ def overload(plan: Plan) -> Iterator[Finding]:
     yield finding("offered, requests/s", f"{outcome.offered:.0f}")
     yield finding("answered 200, 503", f"{statuses[load.OK]}, {statuses[load.OVERLOADED]}")
     yield finding("other statuses", str(others or "none"), "none", not others)
-    yield finding("accepted, p99", _seconds(outcome.accepted_p99), "< 1 s", outcome.accepted_p99 < 1)
+    yield finding("accepted, p99", duration(outcome.accepted_p99), "< 1 s", outcome.accepted_p99 < 1)
     # False for NaN: without a refusal the clients were too slow to offer twice the capacity.
-    yield finding("refused, p99", _seconds(outcome.refused_p99), "<= 100 ms", outcome.refused_p99 <= 0.1)
-    yield finding("refused, slowest", _seconds(outcome.refused_max))
+    yield finding("refused, p99", duration(outcome.refused_p99), "<= 100 ms", outcome.refused_p99 <= 0.1)
+    yield finding("refused, slowest", duration(outcome.refused_max))
     yield finding("refused without Retry-After", str(missing), "0", missing == 0)
 
 
@@ -125,7 +78,7 @@ def killed_worker(plan: Plan) -> Iterator[Finding]:
         others = {status for kill in kills for status in kill.statuses} - {load.OK}
         yield finding("requests lost", str(lost), f"<= {in_flight}, in flight in the worker", lost <= in_flight)
         yield finding("other statuses than 200", str(others or "none"), "none", not others)
-        yield finding("replaced after", _seconds(max(kill.replaced_after for kill in kills)), "<= 60 s")
+        yield finding("replaced after", duration(max(kill.replaced_after for kill in kills)), "<= 60 s")
         yield finding("answers, lines logged", f"{answered}, {lines}", "answers <= lines", answered <= lines)
 
 
@@ -147,7 +100,7 @@ def shutdown(plan: Plan) -> Iterator[Finding]:
     yield finding("in flight at SIGTERM", str(in_flight), "> 0", in_flight > 0)
     yield finding("lost of those in flight", str(lost), "0", lost == 0)
     yield finding("exit status", ", ".join(map(str, sorted(codes))), "0", codes == {0})
-    yield finding("slowest shutdown", _seconds(max(drain.seconds for drain in drains)))
+    yield finding("slowest shutdown", duration(max(drain.seconds for drain in drains)))
     yield finding("answers, lines logged", f"{answered}, {lines}", "equal", answered == lines)
 
 
@@ -245,7 +198,7 @@ def bombs(plan: Plan) -> Iterator[Finding]:
             Path(f"/proc/{worker.pid}/clear_refs").write_text("5")  # resets the peak memory
             request = load.upload_request(data)
             answers = load.run(server.port, [request], clients=4, seconds=plan.scaled(5, 0.5))
-            peak = peak_megabytes(worker.pid)
+            peak = memory_megabytes("VmHWM", worker.pid)
             statuses = {answer.status for answer in answers} - {load.OVERLOADED}
             value = f"{sorted(statuses)}, {max(answer.seconds for answer in answers):.2f} s"
             yield finding(name, value, str(sorted(expected)), statuses <= expected)
@@ -257,23 +210,6 @@ def bombs(plan: Plan) -> Iterator[Finding]:
 
 def _grey_jpeg(side: int, *, progressive: bool = False) -> bytes:
     return encode(Image.new("RGB", (side, side), "grey"), "JPEG", progressive=progressive)
-
-
-def damaged_images(plan: Plan) -> Iterator[Finding]:
-    """Mutated files through the decoder."""
-    count = round(plan.scaled(20_000))
-    finding = partial(Finding, f"{count:,} mutated images")
-    command = [sys.executable, "-m", "benchmarks.robustness.fuzz", "--count", str(count)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    yield finding("exit status of the process", str(done.returncode), "0", done.returncode == 0)
-    if done.returncode:
-        return
-    result = json.loads(done.stdout)
-    resident, limit = result["resident_mb"], f"<= {_MAX_FUZZ_MB} MB"
-    yield finding("outcomes", ", ".join(f"{key} {n:,}" for key, n in result["outcomes"].items()))
-    yield finding("untyped exceptions", str(result["untyped"] or 0), "0", not result["untyped"])
-    yield finding("slowest", _seconds(result["slowest_seconds"]), "<= 2 s", result["over_two_seconds"] == 0)
-    yield finding("resident memory", f"{resident:.0f} MB", limit, resident <= _MAX_FUZZ_MB)
 
 
 def openapi(plan: Plan) -> Iterator[Finding]:
@@ -312,16 +248,5 @@ def privacy(plan: Plan) -> Iterator[Finding]:
     yield finding("files with any", ", ".join(map(str, found)) or "none", "none", not found)
 
 
-CHECKS: Final[dict[str, Callable[[Plan], Iterator[Finding]]]] = {
-    check.__name__: check
-    for check in (
-        overload, killed_worker, shutdown, logged_rows, full_disk, memory, bombs, damaged_images, openapi, privacy,
-    )
-}  # fmt: skip
-"""The checks by name, in the order of a full run."""
-
-
-def _seconds(value: float) -> str:
-    if not np.isfinite(value):
-        return "-"
-    return f"{value * 1000:.0f} ms" if value < 2 else f"{value:.1f} s"
+CHECKS: Final = (overload, killed_worker, shutdown, logged_rows, full_disk, memory, bombs, openapi, privacy)
+"""The checks, in the order of a full run."""

@@ -1,188 +1,202 @@
-"""Thousands of damaged image files, decoded in a process of its own.
+"""Fuzzing of the service's code: image files, requests as bytes on a connection, and multipart bodies.
 
-    python -m benchmarks.robustness.fuzz --count 20000
+    make fuzz MINUTES=30                                            # guided by coverage, CPU minutes of each target
+    python -m benchmarks.robustness.fuzz random image --count 20000 # reproducible mutations, without Atheris
+    python -m benchmarks.robustness.fuzz replay image FILE          # an input that broke a promise
 
-Coverage-guided fuzzers for Python such as Atheris do not see into C, where Pillow's codecs are. Therefore seed files of
-every format that the decoder reads are mutated at random, reproducibly by a seed.
+The targets and what they must hold to are in `benchmarks.robustness.fuzzing`. A finding becomes a named test.
 """
 
 from __future__ import annotations
 
 import faulthandler
-import io
+import importlib
+import importlib.util
 import json
 import random
-import struct
-import time
-import zlib
+import re
+import signal
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
-import numpy as np
 import typer
-from PIL import Image
 
-from service import images
-from service.errors import MeaaError
-from service.settings import Settings
+from benchmarks.robustness.fuzzing import guided
+from benchmarks.robustness.fuzzing.recorder import Recorder, Result
+from benchmarks.server import ROOT
 
-HANG_SECONDS: Final = 30.0
-"""Seconds in one decoding after which the process ends with a traceback."""
+DIRECTORY: Final = ROOT / ".fuzz"
+"""Where inputs that broke a promise are kept, and the corpora of guided runs."""
 
-_PNG_SIGNATURE: Final = 8
-_INTERESTING: Final = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
+HANG_SECONDS: Final = 60.0
+"""CPU time of an input after which the process ends with a traceback."""
+
+_POOL: Final = 300
+_MAX_CRASHES: Final = 5
+_STATUS: Final = re.compile(rb"cov: (\d+) ft: (\d+) corp: (\d+)")
+
+TargetName = StrEnum("TargetName", {name: name for name in guided.MODULES})
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-@dataclass(frozen=True)
-class Result:
-    """Outcome of decoding many files.
+@dataclass
+class GuidedResult:
+    """Outcome of fuzzing a target with Atheris.
 
     Attributes:
-        count: Number of files.
-        outcomes: Number of files by outcome: `decoded`, or the code of a typed error.
-        untyped: Exceptions outside the contract, each with the number of the first file that raised it.
-        slowest_seconds: Longest decoding in seconds of CPU time, which other processes do not affect.
-        over_two_seconds: Number of decodings that took longer than two seconds.
-        resident_mb: Peak resident memory of the process, in millions of bytes.
+        target: Name of the target.
+        executions: Number of inputs.
+        cpu_seconds: CPU time.
+        outcomes: Number of outcomes by kind.
+        findings: First file of each kind of broken promise, by a description of the kind.
+        slowest_seconds: Longest CPU time of an input.
+        resident_mb: Peak resident memory in millions of bytes, the corpus included.
+        branches: Number of branches covered.
+        features: Number of features covered: branches by how often an input takes them.
+        corpus: Number of inputs that were worth keeping.
     """
 
-    count: int
-    outcomes: dict[str, int]
-    untyped: dict[str, int]
-    slowest_seconds: float
-    over_two_seconds: int
-    resident_mb: float
+    target: str
+    executions: int = 0
+    cpu_seconds: float = 0.0
+    outcomes: Counter[str] = field(default_factory=Counter)
+    findings: dict[str, str] = field(default_factory=dict)
+    slowest_seconds: float = 0.0
+    resident_mb: float = 0.0
+    branches: int = 0
+    features: int = 0
+    corpus: int = 0
+
+    def add(self, part: dict[str, Any]) -> None:
+        """Add the result of one process."""
+        self.executions += part["executions"]
+        self.cpu_seconds += part["cpu_seconds"]
+        self.outcomes.update(part["outcomes"])
+        self.findings = {**part["findings"], **self.findings}
+        self.slowest_seconds = max(self.slowest_seconds, part["slowest_seconds"])
+        self.resident_mb = max(self.resident_mb, part["resident_mb"])
 
 
-def seeds() -> list[bytes]:
-    """Small files of every format that the decoder reads, and two that it refuses."""
-    row, column = np.ogrid[0:48, 0:64]
-    pixels = np.stack(np.broadcast_arrays(row * 5, column * 4, (row * column) % 256), axis=-1).astype(np.uint8)
-    picture = Image.fromarray(pixels)
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    exif[0x010E] = "a description"
-    frames = {"save_all": True, "append_images": [picture.rotate(90), picture.rotate(180)]}
-    return [
-        encode(picture, "JPEG", quality=90),
-        encode(picture, "JPEG", progressive=True, exif=exif, icc_profile=bytes(200)),
-        encode(picture, "JPEG", exif=exif, subsampling=0, restart_marker_blocks=2),
-        encode(picture.convert("L"), "JPEG"),
-        encode(picture.convert("CMYK"), "JPEG"),
-        encode(picture, "MPO", save_all=True, append_images=[picture.resize((16, 16))]),
-        *(encode(picture.convert(mode), "PNG") for mode in ("1", "L", "LA", "P", "RGB", "RGBA")),
-        encode(Image.fromarray(pixels[:, :, 0].astype(np.uint16) * 257), "PNG"),
-        encode(picture.convert("P"), "PNG", transparency=3, exif=exif, dpi=(72, 72)),
-        encode(picture, "PNG", **frames),
-        encode(picture, "WEBP", quality=80),
-        encode(picture.convert("RGBA"), "WEBP", lossless=True, exif=exif.tobytes()),
-        encode(picture, "WEBP", **frames),
-        encode(picture, "GIF"),
-        encode(picture, "TIFF"),
-    ]
+def load(name: str) -> Any:
+    """The module of a target."""
+    return importlib.import_module(f"benchmarks.robustness.fuzzing.{name}_target")
 
 
-def encode(picture: Image.Image, format: str, **options: object) -> bytes:
-    """An image file in one of Pillow's formats."""
-    file = io.BytesIO()
-    picture.save(file, format, **options)
-    return file.getvalue()
-
-
-def mutants(count: int, seed: int) -> Iterator[bytes]:
-    """Mutated files, reproducible by the seed."""
-    chance, originals = random.Random(seed), seeds()
+def mutants(target: Any, count: int, seed: int) -> Iterator[bytes]:
+    """Mutated inputs, of which some are mutated again and again; reproducible by the seed."""
+    chance, seeds = random.Random(seed), target.seeds()
+    pool = list(seeds)
     for _ in range(count):
-        original = chance.choice(originals)
-        data = bytearray(original)
-        for _ in range(chance.choice((1, 1, 1, 2, 3, 5, 9))):
-            _mutate(data, chance, originals)
-        # A wrong checksum ends the decoding of a PNG early: most mutants get right ones.
-        yield _mend_checksums(data) if original.startswith(b"\x89PNG") and chance.random() < 0.8 else bytes(data)
+        # Mostly seeds, since a file or a request that has lost its head is refused at once.
+        data = target.mutate(chance.choice(pool if chance.random() < 0.3 else seeds), chance)
+        yield data
+        if chance.random() < 0.1 and len(data) < target.MAX_BYTES // 4:
+            if len(pool) == _POOL:
+                del pool[chance.randrange(len(seeds), _POOL)]
+            pool.append(data)
 
 
-def _mutate(data: bytearray, chance: random.Random, originals: list[bytes]) -> None:
-    if not data:
-        return
-    # Headers matter most: half of the mutations are in the first 300 bytes.
-    at = chance.randrange(min(len(data), 300) if chance.random() < 0.5 else len(data))
-    length = chance.choice((1, 2, 4, 8, 32, 200))
-    match chance.randrange(9):
-        case 0:
-            data[at] ^= 1 << chance.randrange(8)
-        case 1:
-            data[at] = chance.randrange(256)
-        case 2:
-            size = chance.choice((1, 2, 4))
-            order = chance.choice(("big", "little"))
-            data[at : at + size] = (chance.choice(_INTERESTING) & (256**size - 1)).to_bytes(size, order)
-        case 3:
-            data[at : at + length] = chance.randbytes(length)
-        case 4:
-            del data[at : at + length]
-        case 5:
-            data[at:at] = chance.randbytes(length)
-        case 6:
-            data[at:at] = data[at : at + length] * chance.choice((1, 2, 20))
-        case 7:
-            other = chance.choice(originals)
-            start = chance.randrange(len(other))
-            data[at : at + length] = other[start : start + chance.choice((4, 40, 400))]
-        case 8:
-            del data[at:]
+def run_random(name: str, count: int, seed: int, directory: Path = DIRECTORY) -> Result:
+    """Feed mutated inputs to a target.
+
+    Args:
+        name: Name of the target.
+        count: Number of inputs.
+        seed: Seed of the mutations.
+        directory: Directory for the inputs that break a promise.
+    """
+    target = load(name)
+    recorder = Recorder(name, target, directory / name / guided.FINDINGS)
+    faulthandler.register(signal.SIGPROF, chain=True)
+    for number, data in enumerate(mutants(target, count, seed)):
+        signal.setitimer(signal.ITIMER_PROF, HANG_SECONDS)
+        recorder.feed(data)
+        if number % 500 == 0:
+            recorder.measure(number / count)
+    signal.setitimer(signal.ITIMER_PROF, 0)
+    faulthandler.unregister(signal.SIGPROF)
+    recorder.measure(1.0)
+    return recorder.result
 
 
-def _mend_checksums(data: bytearray) -> bytes:
-    at = _PNG_SIGNATURE
-    while at + 12 <= len(data):
-        (length,) = struct.unpack_from(">I", data, at)
-        end = at + 8 + length
-        if end + 4 > len(data):
-            break
-        struct.pack_into(">I", data, end, zlib.crc32(data[at + 4 : end]))
-        at = end + 4
-    return bytes(data)
+def run_guided(name: str, cpu_seconds: float, directory: Path = DIRECTORY) -> GuidedResult:
+    """Fuzz a target with Atheris, in processes of which each starts after the crash of the one before.
+
+    Args:
+        name: Name of the target.
+        cpu_seconds: CPU time.
+        directory: Directory for the corpus, which the next run continues, and the inputs that break a promise.
+    """
+    directory = directory / name
+    directory.mkdir(parents=True, exist_ok=True)
+    result, log = GuidedResult(name), directory / "log.txt"
+    crashes = 0
+    while result.cpu_seconds < 0.95 * cpu_seconds and crashes < _MAX_CRASHES:
+        (directory / guided.RESULT).unlink(missing_ok=True)
+        arguments = [name, str(cpu_seconds - result.cpu_seconds), str(directory)]
+        with log.open("wb") as output:
+            command = [sys.executable, "-m", guided.__name__, *arguments]
+            done = subprocess.run(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, check=False)
+        if (directory / guided.RESULT).exists():
+            result.add(json.loads((directory / guided.RESULT).read_text()))
+        if done.returncode:
+            crashes += 1
+            kept = log.rename(directory / guided.FINDINGS / f"crash-{crashes}.txt")
+            result.findings[f"the process ended with status {done.returncode} ({crashes})"] = str(kept)
+    if log.exists() and (lines := _STATUS.findall(log.read_bytes())):
+        result.branches, result.features, result.corpus = map(int, lines[-1])
+    return result
 
 
-def decode_all(count: int, seed: int) -> Result:
-    """Decode mutated files with the service's decoder and limits."""
-    outcomes: Counter[str] = Counter()
-    untyped: dict[str, int] = {}
-    slowest, slow = 0.0, 0
-    max_pixels = Settings.model_fields["max_pixels"].default
-    for number, data in enumerate(mutants(count, seed)):
-        faulthandler.dump_traceback_later(HANG_SECONDS, exit=True)
-        started = time.process_time()
-        try:
-            images.decode(data, max_pixels=max_pixels)
-            outcomes["decoded"] += 1
-        except MeaaError as error:
-            outcomes[error.code] += 1
-        except Exception as error:  # a bug
-            outcomes["untyped"] += 1
-            untyped.setdefault(f"{type(error).__name__}: {error}"[:200], number)
-        seconds = time.process_time() - started
-        slowest, slow = max(slowest, seconds), slow + (seconds > 2)
-    faulthandler.cancel_dump_traceback_later()
-    return Result(count, dict(outcomes), untyped, round(slowest, 3), slow, round(peak_megabytes("self"), 1))
-
-
-def peak_megabytes(process: int | str) -> float:
-    """Peak resident memory of a process (its number, or `self`) in millions of bytes, as Linux records it."""
-    status = Path(f"/proc/{process}/status").read_text()  # `getrusage` would include the parent's peak
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) * 1024 / 1e6
-
-
-def main(
-    count: Annotated[int, typer.Option(min=1, help="Number of files.")] = 20_000,
+@app.command("random")
+def random_(
+    target: Annotated[TargetName, typer.Argument(help="What is fuzzed.")],
+    count: Annotated[int, typer.Option(min=1, help="Number of inputs.")] = 20_000,
     seed: Annotated[int, typer.Option(help="Seed of the mutations.")] = 20,
+    directory: Annotated[Path, typer.Option(help="Directory for the inputs that break a promise.")] = DIRECTORY,
 ) -> None:
-    """Decode mutated image files and print the result as JSON."""
-    print(json.dumps(asdict(decode_all(count, seed))))
+    """Feed mutated inputs to a target and print the result as JSON."""
+    print(run_random(target, count, seed, directory).to_json())
+
+
+@app.command("guided")
+def guided_(
+    targets: Annotated[list[TargetName] | None, typer.Argument(help="What is fuzzed; all at once by default.")] = None,
+    minutes: Annotated[float, typer.Option(min=0.05, help="CPU minutes of each target.")] = 30.0,
+    directory: Annotated[Path, typer.Option(help="Directory for corpora and findings.")] = DIRECTORY,
+) -> None:
+    """Fuzz targets with Atheris and print the results as JSON; the exit status is 1 if there are findings."""
+    if not has_atheris():
+        raise typer.BadParameter("Atheris is not installed; there are packages of it for Linux on x86-64 (`make fuzz`)")
+    names = targets or list(TargetName)
+    with ThreadPoolExecutor(len(names)) as pool:
+        results = list(pool.map(lambda name: run_guided(name, 60 * minutes, directory), names))
+    print(json.dumps([asdict(result) | {"outcomes": dict(result.outcomes)} for result in results], indent=2))
+    if any(result.findings for result in results):
+        raise typer.Exit(1)
+
+
+@app.command()
+def replay(
+    target: Annotated[TargetName, typer.Argument(help="What is fuzzed.")],
+    file: Annotated[Path, typer.Argument(help="Input.")],
+) -> None:
+    """Feed one input to a target, and show what it raises."""
+    print(load(target).run(file.read_bytes()))
+
+
+def has_atheris() -> bool:
+    """Whether Atheris is installed."""
+    return importlib.util.find_spec("atheris") is not None
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app()

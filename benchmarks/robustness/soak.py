@@ -13,6 +13,7 @@ import json
 import os
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -22,8 +23,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.robustness.checks import CHECKS, Finding, Plan
+from benchmarks.robustness import attacks, checks
+from benchmarks.robustness.plan import Finding, Plan
 from benchmarks.server import ROOT
+
+CHECKS: Final[dict[str, Callable[[Plan], Iterator[Finding]]]] = {
+    check.__name__: check for check in (*checks.CHECKS, *attacks.CHECKS)
+}
+"""The checks by name, in the order of a full run."""
 
 REPORT: Final = ROOT / "reports" / "soak" / "soak.json"
 

@@ -88,8 +88,9 @@ def send_all(connections: list[socket.socket], data: bytes, seconds: float = 6.0
 
 def connect_many(stack: ExitStack, port: int, count: int) -> list[socket.socket]:
     """Connections with the smallest receive buffers, so that responses that nobody reads stay at the server."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (limit, most))
     if most != resource.RLIM_INFINITY and most < 2 * count:
         pytest.skip(f"the system allows {most} open files, which is too few")
     connections = []
@@ -157,6 +158,14 @@ def test_who_comes_last_is_served_however_many_wait(worker_behind_a_token: Runni
         assert idle[0].recv(1) == b""  # the one that had waited longest
         idle[-1].sendall(SENTINEL)
         assert [answer.status for answer in parse(received(idle[-1]))] == [200]
+
+
+@pytest.mark.slow
+def test_who_comes_last_is_served_however_many_uploads_are_half_sent(worker_behind_a_token: RunningServer) -> None:
+    with ExitStack() as stack:
+        uploads = connect_many(stack, worker_behind_a_token.port, MAX_CONNECTIONS + 100)
+        send_all(uploads, POST + AUTHORIZED + b"Content-Length: 1000\r\n\r\nabc")
+        assert [answer.status for answer in exchange(worker_behind_a_token.port, SENTINEL)] == [200]
 
 
 @pytest.mark.slow

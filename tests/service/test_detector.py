@@ -226,7 +226,7 @@ def test_the_bounds_leave_the_faces_of_an_ordinary_frame_as_they_are(
 
 
 def test_a_very_long_image_leaves_no_memory_behind(estimator: MoodEstimator) -> None:
-    """`gc` and the C library have had their turn: what remains would be ONNX Runtime's."""
+    """The C library has given back what it had; the rest would be ONNX Runtime's."""
     frame = np.tile(scene(640, 480, 0).pixels, (1, 20, 1))
     process = psutil.Process()
     estimator.detector.detect(frame[:, :2_000])
