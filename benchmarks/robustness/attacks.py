@@ -25,9 +25,10 @@ from unittest.mock import Mock, patch
 import psutil
 
 from benchmarks import load
+from benchmarks.memory import MemoryWatch
 from benchmarks.robustness import fuzz, hostile_images
 from benchmarks.robustness.fuzzing import http_mutation, image_target
-from benchmarks.robustness.plan import Finding, MemoryWatch, Plan, duration
+from benchmarks.robustness.plan import Finding, Plan, duration
 from benchmarks.scenes import as_jpeg, scene
 from benchmarks.server import HOST, ROOT, UPLOAD, get, ready
 from service import prediction_log

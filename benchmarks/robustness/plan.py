@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import psutil
 
 from benchmarks.server import RunningServer, serve
 
@@ -57,43 +55,6 @@ class Plan:
         temporary.mkdir(parents=True, exist_ok=True)
         with serve(directory, environment={"TMPDIR": str(temporary), **environment}) as running:
             yield running
-
-
-class MemoryWatch:
-    """Watches the resident memory of a server's only worker together with the processes that it has started.
-
-    Attributes:
-        before: Memory at the beginning, in millions of bytes.
-        peak: Most memory since, in millions of bytes.
-    """
-
-    def __init__(self, server: RunningServer) -> None:
-        (self._worker,) = server.workers()
-        self.before = self.peak = self.now()
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
-
-    def __enter__(self) -> MemoryWatch:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def now(self) -> float:
-        """Memory now, in millions of bytes."""
-        total = 0
-        for process in (self._worker, *self._worker.children(recursive=True)):
-            try:
-                total += process.memory_info().rss
-            except psutil.Error:  # it has just ended
-                continue
-        return total / 1e6
-
-    def _watch(self) -> None:
-        while not self._ended.wait(0.02):
-            self.peak = max(self.peak, self.now())
 
 
 def duration(value: float) -> str:

@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from benchmarks import load
+from benchmarks.memory import MemoryWatch
 from benchmarks.robustness import hostile_images as hostile
 from benchmarks.server import RunningServer, serve
 from service import images
@@ -126,23 +127,12 @@ def test_a_worker_and_its_decoder_hold_a_bounded_memory_and_give_it_back(tmp_pat
     files = [encode(_grey(5000, 5000), "PNG", "RGBA"), *(hostile.FILES[name]() for name in _LARGE)]
     requests = [load.upload_request(file) for file in files]
     with serve(tmp_path, environment={"MEAA_WORKERS": "1"}) as server:
-        (worker,) = server.workers()
-        peak, ended = 0, threading.Event()
-
-        def watch() -> None:
-            nonlocal peak
-            while not ended.wait(0.02):
-                peak = max(peak, _memory(worker))
-
-        watching = threading.Thread(target=watch)
-        watching.start()
-        answers = load.run(server.port, requests, clients=8, seconds=8)
-        ended.set()
-        watching.join()
+        with MemoryWatch(server) as watch:
+            answers = load.run(server.port, requests, clients=8, seconds=8)
         assert {answer.status for answer in answers} <= {load.NO_FACE, load.OK, load.OVERLOADED, 400, 413}
-        assert peak < 600_000_000
+        assert watch.peak < 600
         time.sleep(10)
-        assert _memory(worker) < 400_000_000  # the aim is 300 MB; 323 MB were seen on a busy machine
+        assert watch.now() < 300
 
 
 _LARGE = (
@@ -156,13 +146,3 @@ _LARGE = (
 
 def _grey(width: int, height: int) -> Pixels:
     return np.full((height, width, 3), 128, np.uint8)
-
-
-def _memory(worker: psutil.Process) -> int:
-    total = worker.memory_info().rss
-    for child in worker.children(recursive=True):
-        try:
-            total += child.memory_info().rss
-        except psutil.Error:  # it has just ended
-            continue
-    return total
