@@ -63,6 +63,20 @@ class UnsupportedEncodingError(MeaaError):
     title = "The body's encoding is not supported"
 
 
+class InvalidParameterError(MeaaError):
+    """A parameter of the request cannot be read, or is out of its range."""
+
+    code = "invalid_parameter"
+    title = "A parameter is not valid"
+
+
+class TooManyImagesError(MeaaError):
+    """The request carries more images than the service accepts at once."""
+
+    code = "too_many_images"
+    title = "The request has too many images"
+
+
 class NoFaceError(MeaaError):
     """The image was read, and no face was found in it."""
 

@@ -16,11 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service import faces, images
+from service.appearance import Appearance
 from service.classifier import MoodClassifier
 from service.detector import Face, FaceDetector
 from service.errors import NoFaceError
 from service.images import Frame
 from service.moods import MOODS
+from service.quality import RULE_FILE, Measures, Quality, ReliabilityRule
 
 Stage = Literal["decode", "detect", "classify"]
 
@@ -44,12 +46,16 @@ class MoodEstimate:
         probabilities: Probability of each mood, in the order of `MOODS`; they sum to 1.
         face: Face that was classified, in pixels of the upright image.
         face_count: Number of faces found in the image.
+        appearance: Image properties of the face.
+        quality: How far the estimate can be trusted.
     """
 
     mood: str
     probabilities: dict[str, float]
     face: Face
     face_count: int
+    appearance: Appearance
+    quality: Quality
 
 
 Inspector = Callable[[Frame, MoodEstimate | None], None]
@@ -59,14 +65,25 @@ Inspector = Callable[[Frame, MoodEstimate | None], None]
 class MoodEstimator:
     """A detector and a classifier; safe to call from several threads."""
 
-    def __init__(self, detector: FaceDetector, classifier: MoodClassifier) -> None:
+    def __init__(
+        self, detector: FaceDetector, classifier: MoodClassifier, rule: ReliabilityRule = ReliabilityRule(confidence=0)
+    ) -> None:
+        """An estimator.
+
+        Args:
+            detector: Detector.
+            classifier: Classifier.
+            rule: When an estimate is called reliable; the default calls every one so, as before a rule is fitted.
+        """
         self.detector = detector
         self.classifier = classifier
+        self.rule = rule
 
     @classmethod
     def load(cls, bundle: Path) -> MoodEstimator:
-        """The estimator in a model bundle: a directory with `detector/` and `classifier/`."""
-        return cls(FaceDetector(bundle / "detector"), MoodClassifier(bundle / "classifier"))
+        """The estimator in a model bundle: a directory with `detector/`, `classifier/` and `reliability/`."""
+        rule = ReliabilityRule.read(bundle / "reliability" / RULE_FILE)
+        return cls(FaceDetector(bundle / "detector"), MoodClassifier(bundle / "classifier"), rule)
 
     def estimate(
         self,
@@ -109,7 +126,7 @@ class MoodEstimator:
         Raises:
             NoFaceError: No face was found.
         """
-        with _timed("decode", observe):
+        with timed("decode", observe):
             frame = decode(self.detector.settings.working_side)
         try:
             estimate = self.estimate_frame(frame, observe=observe)
@@ -135,7 +152,7 @@ class MoodEstimator:
         Raises:
             NoFaceError: No face was found.
         """
-        with _timed("detect", observe):
+        with timed("detect", observe):
             found = self.detector.detect(frame.pixels)
         if not found:
             raise NoFaceError(
@@ -143,21 +160,35 @@ class MoodEstimator:
                 "Faces are searched for upright: turn a picture that lies on its side, or set its EXIF orientation. "
                 "The face must be lit, frontal and not too small."
             )
-        with _timed("classify", observe):
-            face = faces.largest(found)
-            spec = self.classifier.metadata.input
-            crop = faces.crop(frame.pixels, face, size=spec.size, margin=spec.margin)
-            (probabilities,) = self.classifier.predict(crop[None])
+        with timed("classify", observe):
+            return self.classify(frame, faces.largest(found), face_count=len(found))
+
+    def classify(self, frame: Frame, face: Face, *, face_count: int = 1) -> MoodEstimate:
+        """Mood of a face that was found.
+
+        Args:
+            frame: Frame with the face.
+            face: Face in pixels of `frame.pixels`.
+            face_count: Number of faces found in the frame.
+        """
+        spec = self.classifier.metadata.input
+        crop = faces.crop(frame.pixels, face, size=spec.size, margin=spec.margin)
+        (probabilities,) = self.classifier.predict(crop[None])
+        confidence = float(probabilities.max())
+        appearance, sent = Appearance.of(frame.pixels, face), frame.in_image(face)
+        reasons = self.rule.reasons(confidence, Measures.of(crop, frame, face))
         return MoodEstimate(
             mood=MOODS[int(np.argmax(probabilities))],
             probabilities=dict(zip(MOODS, probabilities.tolist(), strict=True)),
-            face=frame.in_image(face),
-            face_count=len(found),
+            face=sent,
+            face_count=face_count,
+            appearance=appearance,
+            quality=Quality.of(reasons, appearance, sent, frame),
         )
 
 
 @contextmanager
-def _timed(stage: Stage, observe: Observer | None) -> Iterator[None]:
+def timed(stage: Stage, observe: Observer | None) -> Iterator[None]:
     """Report the duration of the body, unless it raises."""
     started = time.perf_counter()
     yield

@@ -14,11 +14,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service import request_id
 from service.errors import (
     InvalidImageError,
+    InvalidParameterError,
     MeaaError,
     MissingImageError,
     NoFaceError,
     OverloadedError,
     TooLargeError,
+    TooManyImagesError,
     UnauthorizedError,
     UnsupportedEncodingError,
     UnsupportedTypeError,
@@ -29,8 +31,10 @@ MEDIA_TYPE: Final[str] = "application/problem+json"
 STATUSES: Final[dict[type[MeaaError], HTTPStatus]] = {
     InvalidImageError: HTTPStatus.BAD_REQUEST,
     MissingImageError: HTTPStatus.BAD_REQUEST,
+    InvalidParameterError: HTTPStatus.BAD_REQUEST,
     UnauthorizedError: HTTPStatus.UNAUTHORIZED,
     TooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    TooManyImagesError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     UnsupportedTypeError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     UnsupportedEncodingError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     NoFaceError: HTTPStatus.UNPROCESSABLE_ENTITY,

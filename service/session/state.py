@@ -1,0 +1,130 @@
+"""The state of a session as text that a client keeps between two requests: the service keeps nothing."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import zlib
+from typing import Annotated, Final
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from service.detector import Face
+from service.errors import InvalidParameterError
+from service.session.summary import Accumulator
+from service.session.tracker import Track, Tracker
+
+MAX_CHARACTERS: Final[int] = 4_000
+"""Longest text of a state."""
+
+_MAX_JSON: Final[int] = 32_000  # bytes
+_CHECKSUM: Final[int] = 8  # bytes
+_FORMAT: Final[bytes] = b"1"
+
+Whole = Annotated[int, Field(ge=-100_000, le=100_000)]
+Side = Annotated[int, Field(ge=1, le=100_000)]
+Number = Annotated[int, Field(ge=1, le=1_000_000)]
+
+
+class Place(BaseModel):
+    """A track of `service.session.tracker`."""
+
+    number: Number
+    box: tuple[Whole, Whole, Side, Side]
+    confidence: Annotated[float, Field(ge=0, le=1)]
+    time: float
+    velocity: tuple[float, float]
+
+
+class State(BaseModel):
+    """Everything that a session keeps from one frame to the next.
+
+    Attributes:
+        session: Random id of the session.
+        probabilities: Probabilities of the mood filter; None before the first answered frame.
+        time: Time of the mood filter.
+        frame: Width and height of the latest frame with a face, in pixels; None before it.
+        searched: Time of the last search of a whole frame for faces, in seconds; None if there was none.
+        places: Tracks of the faces.
+        subject: Number of the subject.
+        last: Highest number of a face.
+        summary: What the summary is made from.
+    """
+
+    model_config = ConfigDict(allow_inf_nan=False, extra="forbid")
+
+    session: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+    probabilities: tuple[float, float, float, float] | None = None
+    time: float | None = None
+    frame: tuple[Side, Side] | None = None
+    searched: float | None = None
+    places: Annotated[list[Place], Field(max_length=16)] = []
+    subject: Number | None = None
+    last: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    summary: Accumulator = Accumulator()
+
+    @property
+    def tracker(self) -> Tracker:
+        """The tracker."""
+        tracks = tuple(
+            Track(place.number, Face(*place.box, confidence=place.confidence), place.time, place.velocity)
+            for place in self.places
+        )
+        return Tracker(tracks, self.subject, self.last)
+
+    @tracker.setter
+    def tracker(self, tracker: Tracker) -> None:
+        self.places = [
+            Place(
+                number=track.number,
+                box=(track.face.x, track.face.y, track.face.width, track.face.height),
+                confidence=track.face.confidence,
+                time=track.time,
+                velocity=track.velocity,
+            )
+            for track in tracker.tracks
+        ]
+        self.subject, self.last = tracker.subject, tracker.last
+
+    def encode(self) -> str:
+        """The state as text, of at most `MAX_CHARACTERS`: the oldest episodes are left out if it would be longer."""
+        while True:
+            packed = zlib.compress(_rounded(self.model_dump_json(round_trip=True)).encode(), 9)
+            text = base64.urlsafe_b64encode(_FORMAT + _checksum(packed) + packed).decode().rstrip("=")
+            if len(text) <= MAX_CHARACTERS:
+                return text
+            self.summary.episodes = self.summary.episodes[len(self.summary.episodes) // 8 + 1 :]
+
+    @classmethod
+    def decode(cls, text: str) -> State:
+        """The state that `encode` wrote.
+
+        Raises:
+            InvalidParameterError: The text is none, or was damaged on its way.
+        """
+        damaged = InvalidParameterError(
+            "The session cannot be read: send the text that the response before carried, unchanged, or none."
+        )
+        if len(text) > MAX_CHARACTERS:
+            raise damaged
+        try:
+            data = base64.b64decode(text.encode("ascii") + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)
+            packed = data[len(_FORMAT) + _CHECKSUM :]
+            if data[: len(_FORMAT) + _CHECKSUM] != _FORMAT + _checksum(packed):
+                raise damaged
+            inflated = zlib.decompressobj().decompress(packed, _MAX_JSON)
+            return cls.model_validate_json(inflated)
+        except (binascii.Error, UnicodeEncodeError, zlib.error, ValidationError):
+            raise damaged from None
+
+
+def _rounded(document: str) -> str:
+    """JSON with its numbers rounded to five decimals."""
+    return json.dumps(json.loads(document, parse_float=lambda number: round(float(number), 5)), separators=(",", ":"))
+
+
+def _checksum(packed: bytes) -> bytes:
+    """Against damage, not against forgery: who forges a state deceives only himself."""
+    return hashlib.blake2b(packed, digest_size=_CHECKSUM).digest()

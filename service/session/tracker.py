@@ -1,0 +1,147 @@
+"""Which face is which, from frame to frame, by the overlap and the motion of boxes alone: numbers, no recognition."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from service.detector import Face
+
+_LEAST_OVERLAP: Final[float] = 0.2
+"""Least intersection over union of a face with the place where it is expected."""
+
+_FORGET_SECONDS: Final[float] = 3.0
+"""Time after which a face that was not found again has gone; a face at the same place later is another one."""
+
+_SUBJECT_SECONDS: Final[float] = 30.0
+"""The same for the subject, who may turn away for a moment."""
+
+_MOST: Final[int] = 16
+"""Most faces that are followed at once."""
+
+_SMOOTHING: Final[float] = 0.5
+"""Weight of the latest step in a face's velocity."""
+
+
+@dataclass(frozen=True)
+class Track:
+    """A face that is followed.
+
+    Attributes:
+        number: Number of the person within the session, from 1.
+        face: Latest box, in pixels of the upright image.
+        time: Time of that box, in seconds.
+        velocity: Motion of the box's centre, in its widths a second, to the right and down.
+    """
+
+    number: int
+    face: Face
+    time: float
+    velocity: tuple[float, float] = (0.0, 0.0)
+
+    def expected(self, time: float) -> Face:
+        """The box where the face is expected at a time."""
+        seconds = min(time - self.time, 0.5)  # nobody moves on for long
+        x, y = (round(speed * seconds * self.face.width) for speed in self.velocity)
+        return replace(self.face, x=self.face.x + x, y=self.face.y + y)
+
+    def moved(self, face: Face, time: float) -> Track:
+        """The track with a further box."""
+        seconds = max(time - self.time, 1e-3)
+        steps = (_centre(face)[axis] - _centre(self.face)[axis] for axis in (0, 1))
+        x, y = (
+            (1 - _SMOOTHING) * old + _SMOOTHING * max(-3.0, min(3.0, step / self.face.width / seconds))
+            for old, step in zip(self.velocity, steps, strict=True)
+        )
+        return Track(self.number, face, time, (x, y))
+
+
+@dataclass(frozen=True)
+class Tracker:
+    """The faces of a session.
+
+    Attributes:
+        tracks: Faces that are followed.
+        subject: Number of the person whose session this is: the largest face of the first frame with one, and again
+            of the first frame after this person was away for half a minute. None until then.
+        last: Highest number given.
+    """
+
+    tracks: tuple[Track, ...] = ()
+    subject: int | None = None
+    last: int = 0
+
+    def of_subject(self) -> Track | None:
+        """The subject's track; None if the subject has not appeared yet, or is away for long."""
+        return next((track for track in self.tracks if track.number == self.subject), None)
+
+    def follow(self, faces: Sequence[Face], time: float) -> tuple[Tracker, list[int]]:
+        """Recognise the faces of a frame by their places.
+
+        Args:
+            faces: Faces of the frame, in pixels of the upright image.
+            time: Time of the frame, in seconds.
+
+        Returns:
+            The tracker after the frame, and each face's number, in the order of the faces.
+        """
+        alive = [track for track in self.tracks if time - track.time <= self._patience(track)]
+        pairs = sorted(
+            (
+                (overlap(track.expected(time), face), index, track)
+                for track in alive
+                for index, face in enumerate(faces)
+            ),
+            key=lambda pair: (-pair[0], pair[1], pair[2].number),
+        )
+        numbers: dict[int, int] = {}
+        found: dict[int, Track] = {}
+        for similarity, index, track in pairs:
+            if similarity >= _LEAST_OVERLAP and index not in numbers and track.number not in found:
+                numbers[index], found[track.number] = track.number, track.moved(faces[index], time)
+        last, subject = self.last, self.subject
+        if all(track.number != subject for track in alive):
+            subject = None
+        returns = subject if subject not in found else None
+        for index in sorted(set(range(len(faces))) - set(numbers), key=lambda index: -_area(faces[index])):
+            if returns is not None and self._may_return(faces[index], alive, time):
+                number, returns = returns, None
+            else:
+                last = number = last + 1
+            numbers[index], found[number] = number, Track(number, faces[index], time)
+        if subject is None and faces:
+            subject = numbers[max(range(len(faces)), key=lambda index: _area(faces[index]))]
+        lost = [track for track in alive if track.number not in found]
+        kept = sorted((*found.values(), *lost), key=lambda track: (track.number != subject, -track.time, track.number))
+        return Tracker(tuple(kept[:_MOST]), subject, last), [numbers[index] for index in range(len(faces))]
+
+    def _patience(self, track: Track) -> float:
+        return _SUBJECT_SECONDS if track.number == self.subject else _FORGET_SECONDS
+
+    def _may_return(self, face: Face, alive: Sequence[Track], time: float) -> bool:
+        """Whether a face that matches no track may be the subject, who was lost: it is as large, and not far away."""
+        for track in alive:
+            if track.number == self.subject:
+                size = math.sqrt(_area(face) / max(1.0, _area(track.face)))
+                x, y = (abs(_centre(face)[axis] - _centre(track.face)[axis]) / track.face.width for axis in (0, 1))
+                return time - track.time > 0.2 and 0.6 < size < 1.7 and math.hypot(x, y) < 1.5
+        return False
+
+
+def overlap(one: Face, other: Face) -> float:
+    """Intersection over union of two boxes, in [0, 1]."""
+    width = min(one.x + one.width, other.x + other.width) - max(one.x, other.x)
+    height = min(one.y + one.height, other.y + other.height) - max(one.y, other.y)
+    if width <= 0 or height <= 0:
+        return 0.0
+    return width * height / (_area(one) + _area(other) - width * height)
+
+
+def _area(face: Face) -> float:
+    return float(face.width * face.height)
+
+
+def _centre(face: Face) -> tuple[float, float]:
+    return face.x + face.width / 2, face.y + face.height / 2
