@@ -186,6 +186,8 @@ def fit(groups: Mapping[str, Mapping[str, Group]], *, max_error: float) -> Relia
     conditions: list[Condition] = []
     for sign in SIGNS:
         own = [source[name] for source in groups.values() for name in sign.groups if name in source]
+        if not own:
+            continue
         values = [group.measures[sign.measure] for group in own]
         quantile = sign.share if sign.side == "below" else 1 - sign.share
         bounds = [float(np.quantile(value, quantile)) for value in values]
