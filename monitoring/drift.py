@@ -21,7 +21,7 @@ from monitoring.params import SECRET_VARIABLE, MonitoringParams, read_monitoring
 from monitoring.quality import LABELS_FILE
 from monitoring.reference import Reference
 from monitoring.verdict import EXIT_CODES, Verdict
-from monitoring.window import LogPath, ModelVersion, Newest, Since, read_window
+from monitoring.window import LogPath, ModelVersion, Newest, Since, Until, read_window
 
 REPORT_FILE: Final = "drift.html"
 JSON_FILE: Final = "drift.json"
@@ -102,6 +102,7 @@ def alarm_of(found: Verdict) -> dict[str, object]:
 @app.command()
 def main(
     since: Since = None,
+    until: Until = None,
     newest: Newest = None,
     model_version: ModelVersion = None,
     log: LogPath = None,
@@ -114,7 +115,13 @@ def main(
     try:
         reference = Reference.load()
         whole, window = read_window(
-            reference, params, since=since, newest=newest, model_version=model_version, path=log
+            reference,
+            params,
+            since=since,
+            until=until,
+            newest=newest,
+            model_version=model_version,
+            path=log,
         )
         found = check(whole, window, reference, params)
     except (FileNotFoundError, ValueError) as error:

@@ -61,6 +61,10 @@ class Log:
         """The rows from a time on, which must have a time zone."""
         return Log(self.rows[self.rows["time"] >= start].reset_index(drop=True), self.bad_lines)
 
+    def until(self, end: datetime) -> Log:
+        """The rows before a time, which must have a time zone."""
+        return Log(self.rows[self.rows["time"] < end].reset_index(drop=True), self.bad_lines)
+
     def last(self, count: int) -> Log:
         """The newest rows."""
         return Log(self.rows.tail(count).reset_index(drop=True), self.bad_lines)
@@ -116,8 +120,8 @@ def files(path: Path) -> list[Path]:
     return found
 
 
-def parse_since(text: str, now: datetime) -> datetime:
-    """A start from an age (`90m`, `12h`, `7d`, `2w`) or an ISO 8601 date or time, which is UTC without a time zone.
+def parse_time(text: str, now: datetime) -> datetime:
+    """A time from an age (`90m`, `12h`, `7d`, `2w`) or an ISO 8601 date or time, which is UTC without a time zone.
 
     Raises:
         ValueError: The text is neither.
@@ -125,10 +129,10 @@ def parse_since(text: str, now: datetime) -> datetime:
     if age := _AGE.fullmatch(text):
         return now - timedelta(**{_UNITS[age[2]]: float(age[1])})
     try:
-        start = datetime.fromisoformat(text)
+        time = datetime.fromisoformat(text)
     except ValueError:
         raise ValueError(f"{text!r} is neither an age such as 12h or 7d nor a date") from None
-    return start if start.tzinfo else start.replace(tzinfo=now.tzinfo)
+    return time if time.tzinfo else time.replace(tzinfo=now.tzinfo)
 
 
 def _lines(file: Path) -> Iterator[bytes]:

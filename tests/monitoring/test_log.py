@@ -84,5 +84,5 @@ def test_a_request_in_two_files_counts_once(tmp_path: Path, write_log: Write) ->
 
 
 def test_the_start_of_a_window_is_an_age_or_a_date() -> None:
-    assert log.parse_since("12h", NOW) == NOW - timedelta(hours=12)
-    assert log.parse_since("2026-01-02", NOW).isoformat() == "2026-01-02T00:00:00+00:00"
+    assert log.parse_time("12h", NOW) == NOW - timedelta(hours=12)
+    assert log.parse_time("2026-01-02", NOW).isoformat() == "2026-01-02T00:00:00+00:00"
