@@ -23,7 +23,7 @@ RECORD_FILE: Final = "rebase.json"
 
 ABSENT: Final = ("time", "request", "latency_ms")
 """Columns of the log that the reference lacks."""
-_TEXTS: Final = ("model_version", "outcome", "mood", "source", "label")
+_TEXTS: Final = ("model_version", "model_digest", "outcome", "mood", "source", "label")
 
 
 class RebaseRecord(BaseModel):

@@ -22,10 +22,11 @@ from pipelines.params import Params
 from pipelines.registry import candidates
 from pipelines.registry.champion import Champion, ChampionRecord
 from pipelines.training.networks import Heads, mini_xception
-from service.classifier import METADATA_FILE, ClassifierMetadata
+from service.classifier import METADATA_FILE
 from service.moods import MOODS
 from tests.conftest import ROOT
 from tests.support import toys
+from tests.support.models import described
 
 ARCHITECTURE = "toy"
 EVALUATION = Path("reports/evaluate", ARCHITECTURE)
@@ -274,9 +275,7 @@ def write_released(champion: Champion, version: str) -> Path:
     directory = paths.BUNDLE / "classifier"
     directory.mkdir(parents=True)
     record = champion.record
-    metadata = ClassifierMetadata(
-        name=record.architecture, version=version, moods=MOODS, input=record.input, temperature=record.temperature
-    )
+    metadata = described(version).model_copy(update={"name": record.architecture})
     (directory / METADATA_FILE).write_text(metadata.model_dump_json())
     return directory
 
