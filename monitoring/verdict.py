@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 
 import pandas as pd
 
-from monitoring import causes, comparison, quality
+from monitoring import causes, comparison, label_metrics, quality
 from monitoring.causes import Cause
 from monitoring.comparison import ColumnDrift
 from monitoring.log import Log
@@ -17,8 +17,11 @@ from monitoring.reference import Reference
 
 State = Literal["quiet", "drifted", "unknown"]
 
-EXIT_CODES: Final[dict[State, int]] = {"quiet": 0, "drifted": 3, "unknown": 2}
-"""Exit codes of `monitoring.drift`, for schedulers."""
+EXIT_CODES: Final[dict[State, int]] = {"quiet": 0, "drifted": 2, "unknown": 2}
+"""Exit codes of `monitoring.drift`, for schedulers: 2 if somebody must look.
+
+`make` turns every failure of a command into its own 2, so drift and no verdict could not have codes of their own there.
+"""
 
 _TITLES: Final[dict[State, str]] = {"quiet": "No drift", "drifted": "Drifted", "unknown": "Cannot tell"}
 
@@ -40,10 +43,10 @@ class Verdict:
         causes: Probable causes, the most probable first.
         columns: Test results by column.
         proxies: Confidence and expected accuracy, see `monitoring.quality.proxies`.
-        labels: Metrics of the labelled predictions, see `monitoring.quality.from_labels`.
+        labels: Metrics of the labelled predictions, see `monitoring.label_metrics.measure`.
         missing: Share of predictions without a value, by column; columns without missing values are left out.
-        versions: Number of rows in the whole log, by model version.
-        bad_lines: Number of skipped lines of the log, by reason.
+        versions: Number of rows in the window's period, by model version.
+        bad_lines: Number of skipped lines of the log's files that were read, by reason.
     """
 
     state: State
@@ -90,7 +93,6 @@ def reach(
     params: MonitoringParams,
     *,
     labels: pd.DataFrame | None = None,
-    versions: dict[str, int] | None = None,
 ) -> Verdict:
     """Compare a window with the reference.
 
@@ -98,11 +100,10 @@ def reach(
         log: The window: rows of the reference's model version.
         reference: Reference of the comparison.
         params: Fewest rows, thresholds and rates.
-        labels: Labels by request, see `monitoring.quality.read_labels`.
-        versions: Number of rows in the whole log, by model version; default: those of the window.
+        labels: Labels, see `monitoring.labels`.
     """
-    rows = log.rows
-    enough = len(rows) >= params.min_rows
+    rows, totals = log.rows, log.totals
+    enough = totals.rows >= params.min_rows
     columns = comparison.compare(reference.rows, rows, params) if enough else []
     named = causes.name_causes(columns)
     since, before_window = _since(reference, rows, named, columns)
@@ -111,24 +112,23 @@ def reach(
         # The rows before the onset only dilute the change.
         named = causes.name_causes(comparison.compare(reference.rows, late, params)) or named
     answered = rows[rows["outcome"] == "answered"]
-    missing = answered[list(comparison.TESTED)].isna().mean()
     bins = params.calibration_bins
     return Verdict(
         state=("drifted" if named else "quiet") if enough else "unknown",
         model_version=reference.model_version,
         reference=reference.description,
         rebased=reference.rebased is not None,
-        rows=len(rows),
-        first=None if rows.empty else rows["time"].iloc[0].to_pydatetime(),
-        last=None if rows.empty else rows["time"].iloc[-1].to_pydatetime(),
+        rows=totals.rows,
+        first=totals.first and totals.first.to_pydatetime(),
+        last=totals.last and totals.last.to_pydatetime(),
         since=since,
         before_window=before_window,
         causes=named,
         columns=columns,
         proxies={} if answered.empty else quality.proxies(reference.labelled, reference.rows, rows, bins),
-        labels=None if labels is None else quality.from_labels(rows, labels, bins),
-        missing={str(name): float(share) for name, share in missing[missing > 0].items()},
-        versions=versions or log.versions,
+        labels=None if labels is None else label_metrics.measure(log, labels, reference, params),
+        missing={name: totals.missing[name] / totals.answered for name in comparison.TESTED if totals.missing[name]},
+        versions=log.versions,
         bad_lines=log.bad_lines,
     )
 

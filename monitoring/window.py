@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
+import pandas as pd
 import typer
 
 from monitoring import log
-from monitoring.log import Log
+from monitoring.log import Log, Selection
 from monitoring.params import MonitoringParams
 from monitoring.reference import Reference
 
@@ -24,23 +26,28 @@ LogPath = Annotated[
 ]
 
 
-def read_log(path: Path | None, params: MonitoringParams) -> Log:
-    """The log at a path, or at that of the parameters; see `monitoring.log.read`."""
-    tolerance = timedelta(seconds=params.clock_tolerance_seconds)
-    return log.read(path or params.log, now=datetime.now(UTC), tolerance=tolerance)
-
-
 def read_window(
     reference: Reference,
     params: MonitoringParams,
     *,
     since: str | None,
-    until: str | None = None,
+    until: str | None,
     newest: int | None,
     model_version: str | None,
     path: Path | None,
-) -> tuple[Log, Log]:
-    """The whole log, and the window: rows of the reference's model version that the options select.
+    requests: Collection[str] = (),
+) -> Log:
+    """The window: rows of the reference's model version that the options select, at most `sample_rows` of them.
+
+    Args:
+        reference: Reference of the comparison.
+        params: Log, tolerance of its times, number of rows, and width of a trend window.
+        since: Value of `--since`.
+        until: Value of `--until`.
+        newest: Value of `--window`.
+        model_version: Value of `--model-version`.
+        path: Value of `--log`.
+        requests: Requests whose rows are kept besides (`Log.labelled`).
 
     Raises:
         FileNotFoundError: There is no log.
@@ -52,13 +59,72 @@ def read_window(
             f"The reference belongs to version {reference.model_version}; check out the bundle of {model_version}."
         )
     first, end = parse_period(since, until)
-    whole = read_log(path, params)
-    window = whole.of_version(reference.model_version)
-    if first:
-        window = window.since(first)
-    if end:
-        window = window.until(end)
-    return whole, window.last(newest) if newest else window
+    return log.read(
+        path or params.log,
+        now=datetime.now(UTC),
+        tolerance=tolerance(params),
+        selection=Selection(first, end, reference.model_version, newest),
+        limit=params.sample_rows,
+        requests=requests,
+        trend_hours=params.trend_hours,
+    )
+
+
+def read_trends(
+    reference: Reference, params: MonitoringParams, path: Path | None, starts: Collection[pd.Timestamp]
+) -> dict[pd.Timestamp, Log]:
+    """Windows of the trends, at most `sample_rows` rows of all together.
+
+    Args:
+        reference: Reference of the comparison.
+        params: Log, tolerance of its times, number of rows, and width of a window.
+        path: Value of `--log`.
+        starts: Starts of the windows, as in `Log.by_window`.
+    """
+    return log.read_windows(
+        path or params.log,
+        starts,
+        params.trend_hours,
+        now=datetime.now(UTC),
+        tolerance=tolerance(params),
+        version=reference.model_version,
+        limit=max(params.min_rows, params.sample_rows // max(1, len(starts))),
+    )
+
+
+def read_requests(
+    requests: Collection[str],
+    model_version: str,
+    params: MonitoringParams,
+    *,
+    since: str | None,
+    until: str | None,
+    path: Path | None,
+) -> Log:
+    """All rows of some requests.
+
+    Args:
+        requests: Ids of the requests.
+        model_version: Model version of the rows.
+        params: Log and tolerance of its times.
+        since: Value of `--since`.
+        until: Value of `--until`.
+        path: Value of `--log`.
+
+    Raises:
+        FileNotFoundError: There is no log.
+        ValueError: `since` or `until` is no time, or `until` is not after `since`.
+    """
+    first, end = parse_period(since, until)
+    found = log.read(
+        path or params.log,
+        now=datetime.now(UTC),
+        tolerance=tolerance(params),
+        selection=Selection(first, end, model_version),
+        limit=0,
+        requests=requests,
+    )
+    return Log(found.rows if found.labelled is None else found.labelled, found.bad_lines)
 
 
 def parse_period(since: str | None, until: str | None) -> tuple[datetime | None, datetime | None]:
@@ -70,7 +136,10 @@ def parse_period(since: str | None, until: str | None) -> tuple[datetime | None,
     now = datetime.now(UTC)
     first, end = (log.parse_time(text, now) if text else None for text in (since, until))
     if first and end and first >= end:
-        raise ValueError(
-            f"--until {until} ({end:%Y-%m-%d %H:%M}) is not after --since {since} ({first:%Y-%m-%d %H:%M})."
-        )
+        raise ValueError(f"--until {until} ({end:%Y-%m-%d %H:%M} UTC) is not after --since {since}.")
     return first, end
+
+
+def tolerance(params: MonitoringParams) -> timedelta:
+    """Allowed distance of a line's time before that of the line above it or after now."""
+    return timedelta(seconds=params.clock_tolerance_seconds)

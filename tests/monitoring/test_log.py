@@ -25,7 +25,8 @@ def test_bad_lines_are_counted_by_reason_and_all_others_are_used(write_log: Writ
         *good[41:],
         *predictions(5, seed=2, version="6"),
     )
-    found = log.read(path, now=NOW, tolerance=timedelta(minutes=10)).of_version("7")
+    selection = log.Selection(version="7")
+    found = log.read(path, now=NOW, tolerance=timedelta(minutes=10), selection=selection)
     assert len(found.rows) == 50
     assert found.bad_lines == {
         log.INVALID_JSON: 1,
@@ -51,7 +52,8 @@ def test_a_row_with_a_value_that_the_service_never_writes_has_the_wrong_schema(w
 
 def test_a_row_of_an_image_without_a_face_is_no_bad_line(write_log: Write) -> None:
     row = predictions(1, seed=1)[0]
-    empty = {name: None for name in row if name not in ("time", "request", "model_version", "latency_ms")}
+    kept = ("time", "request", "model_version", "model_digest", "latency_ms")
+    empty = {name: None for name in row if name not in kept}
     found = log.read(
         write_log({**row, **empty, "outcome": "no_face", "faces": 0, "frame_width": 640, "frame_height": 480}),
         now=NOW,
