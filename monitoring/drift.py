@@ -137,8 +137,8 @@ def main(
 ) -> None:
     """Compare live predictions with the champion's reference.
 
-    Exit codes, also those of make drift: 0 no drift; 2 somebody must look, since there is drift or no verdict. The first
-    line of the output and `state` in drift.json say which: quiet, drifted or unknown.
+    Exit codes, the same through make drift: 0 no drift; 2 somebody must look, as there is drift or no verdict. The
+    first line of the output and `state` in drift.json say which: quiet, drifted or unknown.
     """
     try:
         params = read_monitoring()
@@ -168,7 +168,7 @@ def main(
     bad = "".join(f"; {count:,} × {reason}" for reason, count in found.bad_lines.items())
     sampled = f", {len(window.rows):,} of them compared" if len(window.rows) < found.rows else ""
     typer.echo(
-        f"{found.rows:,} predictions of version {found.model_version}{sampled}{bad}. Report: {params.output / REPORT_FILE}"
+        f"{found.rows:,} predictions of version {found.model_version}{sampled}{bad}. Report: {output / REPORT_FILE}"
     )
     raise typer.Exit(EXIT_CODES[found.state])
 
