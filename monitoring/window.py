@@ -92,38 +92,18 @@ def read_trends(
     )
 
 
-def read_requests(
-    requests: Collection[str],
-    model_version: str,
-    params: MonitoringParams,
-    *,
-    since: str | None,
-    until: str | None,
-    path: Path | None,
-) -> Log:
-    """All rows of some requests.
+def read_requests(requests: Collection[str], params: MonitoringParams, path: Path | None) -> Log:
+    """All rows of some requests, of every time and model version.
 
     Args:
-        requests: Ids of the requests.
-        model_version: Model version of the rows.
+        requests: Ids of the requests, at least one.
         params: Log and tolerance of its times.
-        since: Value of `--since`.
-        until: Value of `--until`.
         path: Value of `--log`.
 
     Raises:
         FileNotFoundError: There is no log.
-        ValueError: `since` or `until` is no time, or `until` is not after `since`.
     """
-    first, end = parse_period(since, until)
-    found = log.read(
-        path or params.log,
-        now=datetime.now(UTC),
-        tolerance=tolerance(params),
-        selection=Selection(first, end, model_version),
-        limit=0,
-        requests=requests,
-    )
+    found = log.read(path or params.log, now=datetime.now(UTC), tolerance=tolerance(params), limit=0, requests=requests)
     return Log(found.rows if found.labelled is None else found.labelled, found.bad_lines)
 
 
