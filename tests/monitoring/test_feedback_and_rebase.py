@@ -5,9 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from monitoring import feedback, log, quality, rebase, verdict
-from monitoring.params import MonitoringParams
-from monitoring.reference import REFERENCE_FILE, Reference, write
+from monitoring import feedback, log, quality
 from service.moods import MOODS
 from tests.conftest import ROOT
 from tests.support.predictions import NOW, TOLERANCE, Write, predictions
@@ -47,46 +45,6 @@ def test_a_newer_label_replaces_the_older_one_of_its_request(tmp_path: Path) -> 
     feedback.keep(pd.DataFrame({"request": ["a", "b"], "mood": ["positive", "other"]}), path)
     feedback.keep(pd.DataFrame({"request": ["a"], "mood": ["negative"]}), path)
     assert dict(quality.read_labels(path).to_numpy()) == {"b": "other", "a": "negative"}
-
-
-@pytest.fixture
-def bundle(tmp_path: Path, reference: Reference) -> Path:
-    """The directory of a champion's own reference."""
-    write(reference.labelled, tmp_path / "bundle" / "reference" / REFERENCE_FILE)
-    return tmp_path / "bundle"
-
-
-def test_after_a_rebase_the_accepted_window_is_no_drift(
-    bundle: Path, write_log: Write, params: MonitoringParams
-) -> None:
-    dark = log.read(write_log(*predictions(400, seed=1, brightness=0.25)), now=NOW, tolerance=TOLERANCE)
-    before = Reference.load(bundle / "reference", bundle / "rebased")
-    assert verdict.reach(dark, before, params).state == "drifted"
-    rebase.rebase(dark, "7", "the new ward is darker", bundle / "rebased")
-    after = Reference.load(bundle / "reference", bundle / "rebased")
-    assert verdict.reach(dark, after, params).state == "quiet"
-    assert "the new ward is darker" in after.description
-    usual = log.read(write_log(*predictions(400, seed=2)), now=NOW, tolerance=TOLERANCE)
-    assert verdict.reach(usual, after, params).causes[0].name == "brighter"
-
-
-def test_a_rebased_reference_keeps_neither_times_nor_requests(bundle: Path, write_log: Write) -> None:
-    window = log.read(write_log(*predictions(150, seed=1)), now=NOW, tolerance=TOLERANCE)
-    rebase.rebase(window, "7", "because", bundle / "rebased")
-    assert {"time", "request"}.isdisjoint(pd.read_parquet(bundle / "rebased" / REFERENCE_FILE).columns)
-
-
-def test_a_new_champion_starts_from_its_own_reference_again(bundle: Path, write_log: Write) -> None:
-    window = log.read(write_log(*predictions(150, seed=1)), now=NOW, tolerance=TOLERANCE)
-    rebase.rebase(window, "6", "because", bundle / "rebased")
-    assert Reference.load(bundle / "reference", bundle / "rebased").rebased is None
-
-
-def test_the_released_reference_belongs_to_the_released_champion() -> None:
-    reference = Reference.load(ROOT / "bundle" / "reference", rebased=None)
-    metadata = (ROOT / "bundle" / "classifier" / "metadata.json").read_text()
-    assert f'"version": "{reference.model_version}"' in metadata
-    assert (ROOT / "bundle" / "reference" / REFERENCE_FILE).stat().st_size < 300_000
 
 
 def test_the_serving_environment_has_nothing_that_only_monitoring_needs() -> None:

@@ -179,6 +179,13 @@ def test_a_reference_of_another_model_than_the_bundles_is_refused(bundle: Path) 
         Reference.load(bundle / "reference", None)
 
 
+def test_the_released_reference_belongs_to_the_released_champion() -> None:
+    reference = Reference.load(ROOT / "bundle" / "reference", rebased=None)
+    metadata = (ROOT / "bundle" / "classifier" / "metadata.json").read_text()
+    assert f'"version": "{reference.model_version}"' in metadata
+    assert (ROOT / "bundle" / "reference" / REFERENCE_FILE).stat().st_size < 300_000
+
+
 def test_a_rebased_reference_with_a_row_for_each_picture_must_be_made_anew(bundle: Path, rebased: Rebase) -> None:
     rebased(window(300, seed=1))
     write(window(300, seed=1).rows, bundle / "rebased" / REFERENCE_FILE)
