@@ -195,8 +195,12 @@ def test_a_challenger_that_is_not_better_gets_a_version_but_not_the_alias(
 
 @pytest.mark.parametrize(
     ("figures", "complaint"),
-    [({"size_bytes": 1_000_001}, "1,000,001 bytes"), ({"latency_ms": 100.0}, "100 ms a face")],
-    ids=["too large", "too slow"],
+    [
+        ({"size_bytes": 1_000_001}, "1,000,001 bytes"),
+        ({"multiply_adds": 100_000_000}, "100,000,000 multiply-adds"),
+        ({"latency_ratio": 100.0}, "100 times as long as the fixed network"),
+    ],
+    ids=["too large", "too many multiply-adds", "too slow"],
 )
 def test_the_best_model_is_refused_if_it_breaks_a_bound(
     released: Path, model: keras.Model, figures: dict[str, Any], complaint: str
