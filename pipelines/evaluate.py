@@ -1,4 +1,4 @@
-"""Stage `evaluate@NAME`: metrics of a candidate, measured with the code that serves it.
+"""Stages `evaluate@NAME` and `compare@NAME`: metrics of a model, measured with the code that serves it.
 
 The model is converted to the graph that the service runs, and the service's own classifier and estimator predict three
 tests: FER2013's test split with FER+ labels, the same images with FER2013's original labels, and photos of people who
@@ -24,9 +24,10 @@ import pandas as pd
 import typer
 
 from pipelines import paths
+from pipelines.data import test_sets
 from pipelines.data.face_sets import FaceSet
 from pipelines.data.labels import one_hot
-from pipelines.evaluation import metrics, plots
+from pipelines.evaluation import metrics, multiply_adds, plots
 from pipelines.evaluation.latency import measure_latency
 from pipelines.evaluation.predictions import (
     TEST_TITLES,
@@ -143,13 +144,15 @@ def _write_table(table: pd.DataFrame, path: Path) -> None:
     table.to_csv(path, index=False, float_format="%.4f", lineterminator="\n")
 
 
-def main(name: Annotated[str, typer.Argument(help="A candidate of params.yaml.")]) -> None:
-    """Convert and measure a candidate, write its reports and add them to its MLflow run."""
+def main(name: Annotated[str, typer.Argument(help="A model in `candidates` or `compared` of params.yaml.")]) -> None:
+    """Convert and measure a model, write its reports and add them to its MLflow run."""
     settings = Params.read()
-    if name not in settings.candidates:
-        raise typer.BadParameter(f"there is no candidate {name!r}; params.yaml has {', '.join(settings.candidates)}")
+    if name not in settings.evaluated:
+        raise typer.BadParameter(
+            f"{name!r} is neither in `candidates` nor in `compared`; params.yaml has {', '.join(settings.evaluated)}"
+        )
     params, spec, mirror_averaging = settings.evaluate, settings.input, settings.serving.mirror_averaging
-    directory, model_directory = paths.EVALUATION / name, paths.MODELS / name
+    directory, model_directory = settings.evaluation(name), paths.MODELS / name
     validation, test = FaceSet.load(paths.FACES / "validation.npz"), FaceSet.load(paths.FACES / "test.npz")
 
     trained = keras.models.load_model(model_directory / MODEL_FILE, compile=False)
@@ -162,7 +165,7 @@ def main(name: Annotated[str, typer.Argument(help="A candidate of params.yaml.")
 
     classifier = open_classifier(graph, name, spec, round(temperature, 4))
     estimator = MoodEstimator(FaceDetector(paths.BUNDLE / "detector"), classifier)
-    latency, latency_p99 = measure_latency(classifier, validation.pixels[0], params.latency_runs)
+    latency = measure_latency(classifier, validation.pixels[0], params.latency_runs)
     predicted = {"validation": predict_validation(classifier, validation)}
     predicted["test"], coverage = predict_tests(estimator, test, paths.PHOTOS, settings.prepare)
     head = original_head(trained, name, spec, validation, limit, mirror_averaging=mirror_averaging)
@@ -178,18 +181,25 @@ def main(name: Annotated[str, typer.Argument(help="A candidate of params.yaml.")
         "temperature": classifier.metadata.temperature,
         "size_bytes": graph.stat().st_size,
         "parameters": model.count_params(),
-        "latency_ms": latency,
-        "latency_p99_ms": latency_p99,
+        "multiply_adds": multiply_adds.count(graph),
+        "latency_ratio": latency.ratio,
+        "latency_ms": latency.median_ms,
+        "latency_p99_ms": latency.p99_ms,
         "parity_difference": difference,
     }
     measured["test"]["photos"]["coverage"] = coverage
+    for split, sources in test_sets.read().items():
+        measured[split]["photos"]["people"] = sources["photos"]["people"]
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / candidates.METRICS_FILE).write_text(json.dumps(metrics.rounded(measured), indent=2) + "\n")
+    report = metrics.rounded(measured)
+    (directory / candidates.METRICS_FILE).write_text(json.dumps(report, indent=2) + "\n")
+    (directory / candidates.HEADLINE_FILE).write_text(json.dumps(metrics.headline(report), indent=2) + "\n")
     provenance = {
         "architecture": name,
         "input": spec.model_dump(),
         "mirror_averaging": mirror_averaging,
         "faces": {split: candidates.sha256(paths.FACES / f"{split}.npz") for split in ("validation", "test")},
+        "test_sets": test_sets.present(),
     }
     (directory / candidates.PROVENANCE_FILE).write_text(json.dumps(provenance, indent=2) + "\n")
     validation_predictions = ValidationPredictions.of(predicted["validation"], corrupted["validation"])

@@ -15,13 +15,15 @@ import pytest
 import typer
 from numpy.typing import NDArray
 
-from pipelines import evaluate
+from pipelines import evaluate, paths
+from pipelines.data import test_sets
 from pipelines.data.face_sets import FaceSet
 from pipelines.data.splits import photos_of_split
 from pipelines.evaluation.corruptions import CORRUPTIONS
 from pipelines.evaluation.predictions import ValidationPredictions, open_classifier
 from pipelines.params import Params
 from pipelines.registry import mlflow_store, runs
+from pipelines.registry.candidates import Candidate
 from service.moods import MOODS
 from tests.conftest import ROOT
 from tests.support import toys
@@ -33,6 +35,7 @@ TESTS = ["ferplus", "original", "photos"]
 PHOTOS = 24
 WRONG_ORIGINALS = 5
 TEST_FACES = 40
+VERSIONS = {split: {"fer2013": f"{split} 1", "photos": f"{split} 2"} for split in ("validation", "test")}
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +59,8 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, astro
             [nobody if index % 3 == 0 else portrait for index in range(PHOTOS)],
             ["happiness" if index % 2 else "neutral" for index in range(PHOTOS)],
         )
+        toys.write_people(paths.PHOTOS)
+        toys.write_test_sets(paths.TEST_SETS, VERSIONS)
         Path("bundle").symlink_to(ROOT / "bundle")
         evaluate.main("toy")
         evaluate.main("headed")
@@ -92,6 +97,11 @@ def test_photos_without_a_face_lower_the_coverage_and_are_not_forgotten(inside: 
     assert 0 < with_face < len(rows)
     assert photos["images"] == with_face
     assert photos["coverage"] == pytest.approx(with_face / len(rows), rel=1e-4)
+
+
+def test_the_versions_of_the_test_sets_stand_beside_the_metrics(inside: Path) -> None:
+    assert Candidate.of("toy").test_sets == VERSIONS
+    assert read_metrics(inside)["test"]["photos"]["people"] == test_sets.read()["test"]["photos"]["people"]
 
 
 def test_validation_metrics_are_given_by_source(evaluated: Path) -> None:
