@@ -126,9 +126,15 @@ train: $(DEV)/.installed  ## run what changed: prepare, train, evaluate, registe
 plots: $(DEV)/.installed  ## curves, confusion and reliability of all candidates as one page (dvc plots show)
 	$(DEV)/bin/python -m pipelines.plots_page
 
-mlflow: $(DEV)/.installed  ## runs, models and the registry at http://127.0.0.1:5000
-	@$(DEV)/bin/python -m pipelines.restore_runs
-	$(DEV)/bin/mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" --host 127.0.0.1 --port 5000
+# A server has the pages itself; any other store gets them here.
+MLFLOW_PORT ?= 5000
+mlflow: $(DEV)/.installed  ## runs, models and the registry at http://127.0.0.1:5000 (MLFLOW_PORT=5001)
+	@$(DEV)/bin/python -m pipelines.restore_runs --ui http://127.0.0.1:$(MLFLOW_PORT)
+	@case "$$MLFLOW_TRACKING_URI" in \
+	    http://*|https://*) ;; \
+	    *) exec $(DEV)/bin/mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" \
+	        --host 127.0.0.1 --port $(MLFLOW_PORT) ;; \
+	esac
 
 bento: $(DEV)/.installed  ## pack service, model and locked dependencies (bentoml build)
 	$(DEV)/bin/python -m pipelines.export.to_bento

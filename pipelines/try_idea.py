@@ -26,6 +26,7 @@ from pipelines.data.face_sets import FaceSet
 from pipelines.evaluation import metrics
 from pipelines.evaluation.predictions import Predictions
 from pipelines.params import Params, TrainParams
+from pipelines.registry import mlflow_connection
 from pipelines.registry.candidates import SUMMARY_FILE
 from pipelines.registry.training_run import train
 from pipelines.training.config import TrainingConfig
@@ -116,7 +117,7 @@ def main(
     bins = params.evaluate.calibration_bins
     measured = measure(trained, FaceSet.load(paths.face_set("validation")), config.spec, bins)
     summary = json.loads((directory / SUMMARY_FILE).read_text())
-    with mlflow.start_run(run_id=summary["run_id"]):
+    with mlflow_connection.plain_errors(), mlflow.start_run(run_id=summary["run_id"]):
         mlflow.set_tags({"idea": idea, "expectation": expect})
         mlflow.log_metrics({f"validation.{name}": value for name, value in measured.items()})
     record(
