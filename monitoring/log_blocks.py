@@ -72,16 +72,21 @@ def read_blocks(file: Path, bad: Counter[str]) -> Iterator[pa.Table]:
 
 def _texts(file: Path, bad: Counter[str]) -> Iterator[bytes]:
     """The content of a file as blocks of whole lines."""
-    rest = b""
+    rest, more = b"", True
     with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as stream:
-        try:
-            while data := stream.read(_BLOCK):
-                head, newline, tail = data.rpartition(b"\n")
-                if newline:
-                    yield rest + head
-                rest = tail if newline else (rest + data)[:_BLOCK]  # what is longer is no row, whatever follows
-        except (EOFError, gzip.BadGzipFile, zlib.error):
-            bad[DAMAGED_FILE] += 1
+        while more:
+            data = bytearray()
+            try:
+                while len(data) < _BLOCK and (part := stream.read1(_BLOCK)):
+                    data += part
+                more = bool(data)
+            except (EOFError, gzip.BadGzipFile, zlib.error):  # compressed, and cut off or damaged
+                bad[DAMAGED_FILE] += 1
+                more = False
+            head, newline, tail = bytes(data).rpartition(b"\n")
+            if newline:
+                yield rest + head
+            rest = tail if newline else (rest + tail)[:_BLOCK]  # what is longer is no row, whatever follows
     if rest:
         yield rest
 
