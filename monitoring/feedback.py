@@ -78,7 +78,8 @@ def evaluate(
             remarks += unmatched(new, unknown, elsewhere, reference.model_version)
         answered = elsewhere.loc[elsewhere["outcome"] == "answered", "request"]
         together = together[~together["request"].isin(unknown - set(answered))]
-        labels.write(together, kept_path)
+        if len(together):
+            labels.write(together, kept_path)
     return label_metrics.measure(window, together, reference, params), remarks
 
 
