@@ -60,9 +60,11 @@ class Sample:
         """Confusion matrices of a bootstrap that draws persons, int64 (resamples, 4, 4)."""
         if self.persons is None:
             return resample(self.confusion, resamples, random)
-        by_person, people = self._confusions(self.persons, self.people), self.people
-        equal = np.full(people, 1 / people)
-        return np.stack([np.tensordot(random.multinomial(people, equal), by_person, axes=1) for _ in range(resamples)])
+        # People with the same confusion matrix are drawn as one kind, of which there are few.
+        kinds, counts = np.unique(self._confusions(self.persons, self.people), axis=0, return_counts=True)
+        people = self.people
+        drawn = (random.multinomial(people, counts / people) for _ in range(resamples))
+        return np.stack([np.tensordot(weights, kinds, axes=1) for weights in drawn])
 
     def effective_share(self) -> float:
         """Number of independent predictions that would tell the accuracy as well, divided by the number of predictions.

@@ -121,9 +121,9 @@ def labelled_rows(window: Log) -> pd.DataFrame:
 
 
 def sample_of(joined: pd.DataFrame) -> Sample:
-    """The sample of joined rows; a row without a person is a person of its own, unless none has one."""
+    """The sample of labelled rows; a row without a person is a person of its own, unless no row has one."""
     moods, predicted = (joined[name].map(MOODS.index).to_numpy(np.intp) for name in ("label", "mood"))
-    if not (joined["person"] != "").any():
+    if "person" not in joined or not (joined["person"] != "").any():
         return Sample(moods, predicted, None)
     known = joined["person"].where(joined["person"] != "", joined["request"].radd("\0"))
     return Sample(moods, predicted, pd.factorize(known)[0])
@@ -161,7 +161,7 @@ def _expected(photos: pd.DataFrame, confusion: Counts, params: FeedbackParams) -
     wanted = confusion.sum(axis=1)
     if photos.empty:
         return None
-    own = Sample(*(photos[name].map(MOODS.index).to_numpy(np.intp) for name in ("label", "mood")), None).confusion
+    own = sample_of(photos).confusion
     support = own.sum(axis=1)
     if (wanted > support * wanted).any():  # a mood with labels has no photo
         return None

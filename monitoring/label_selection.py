@@ -50,7 +50,8 @@ def _differences(joined: pd.DataFrame, others: pd.DataFrame, params: MonitoringP
 
     Mann-Whitney tests for numbers, a chi-square test for the predicted mood; the false-alarm rate of 5 % is shared.
     """
-    level, table = (1 - metrics.INTERVAL_LEVEL) / (len(COLUMNS) + 1), []
+    level = (1 - metrics.INTERVAL_LEVEL) / (len(COLUMNS) + 1)
+    table: list[dict[str, Any]] = []
     for column in COLUMNS:
         own, rest = joined[column].dropna(), others[column].dropna()
         if own.empty or rest.empty:
