@@ -22,8 +22,8 @@ from service.classifier import METADATA_FILE, ClassifierMetadata
 def import_bundle(directory: Path = CHECKOUT_BUNDLE) -> bentoml.Tag:
     """Copy a model bundle into BentoML's model store, as its latest `MODEL_NAME`.
 
-    The tag's version consists of the registry's version and a digest of the content, so that the same bundle has the
-    same tag on every machine.
+    The tag's version consists of the release's number and a digest of all files, detector and model card too, so that
+    the same bundle has the same tag on every machine. The label `digest` is that of the classifier, as in answers.
 
     Args:
         directory: Bundle with `detector/` and `classifier/`.
@@ -41,7 +41,7 @@ def import_bundle(directory: Path = CHECKOUT_BUNDLE) -> bentoml.Tag:
         bentoml.models.delete(tag)
     with bentoml.models.create(
         tag,
-        labels={"architecture": metadata.name, "registry_version": metadata.version},
+        labels={"architecture": metadata.name, "release": metadata.version, "digest": metadata.digest},
         metadata=metadata.model_dump(mode="json"),
     ) as model:
         shutil.copytree(directory, model.path, dirs_exist_ok=True)
