@@ -1,7 +1,7 @@
 """The table of results: all models side by side, in `reports/compare`, in the README and in the model card.
 
 `python -m pipelines.registry.results` writes it from the evaluation reports; `register` and `make compare` do so too.
-Models that are only compared stand in it as they were measured last. The table says so if that was on other faces.
+Models that are only compared stand in it as they were measured last. The table says so if that was on other sets.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from pipelines import markdown, paths
+from pipelines.data import test_sets
 from pipelines.params import Params
 from pipelines.registry.candidates import METRICS_FILE, PROVENANCE_FILE
 from pipelines.registry.champion import Champion
@@ -29,17 +30,21 @@ def table(params: Params) -> str:
             "name": name,
             "recipe": params.model(name).recipe,
             "metrics": json.loads((params.evaluation(name) / METRICS_FILE).read_text()),
-            "faces": json.loads((params.evaluation(name) / PROVENANCE_FILE).read_text())["faces"],
+            "provenance": json.loads((params.evaluation(name) / PROVENANCE_FILE).read_text()),
         }
         for name in params.evaluated
         if name in params.candidates or (params.evaluation(name) / METRICS_FILE).exists()
     ]
-    today = models[0]["faces"]
+    today, present = models[0]["provenance"]["faces"], test_sets.present()
+    for one in models:
+        provenance = one["provenance"]
+        one["differs"] = test_sets.differences(provenance.get("test_sets", test_sets.FIRST), present)
+        if not one["differs"] and provenance["faces"] != today:
+            one["differs"] = ["faces cut otherwise than the candidates'"]
     models.sort(key=lambda one: one["metrics"]["test"]["ferplus"]["weighted_f1"], reverse=True)
     return markdown.page(
         Path(__file__).with_suffix(".md.j2"),
         candidates=models,
-        today=today,
         champion=champion.record.architecture if champion else None,
     )
 

@@ -21,6 +21,7 @@ from pipelines.data.face_sets import FaceSet
 from pipelines.data.splits import photos_of_split
 from pipelines.evaluation.corruptions import CORRUPTIONS
 from pipelines.evaluation.predictions import ValidationPredictions, open_classifier
+from pipelines.export.original_head import original_head
 from pipelines.params import Params
 from pipelines.registry import mlflow_store, runs
 from pipelines.registry.candidates import Candidate
@@ -204,7 +205,7 @@ def test_the_head_for_original_labels_is_calibrated_by_them_and_not_by_photos() 
     model.get_layer("original_head").set_weights(model.get_layer("mood_head").get_weights())
 
     def temperature(validation: FaceSet) -> float:
-        head = evaluate.original_head(model, "headed", spec, validation, 1e-4, mirror_averaging=False)
+        head = original_head(model, "headed", spec, validation, 1e-4, mirror_averaging=False)
         assert head is not None
         return head.metadata.temperature
 
