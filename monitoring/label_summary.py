@@ -18,6 +18,7 @@ MINUS: Final = "\N{MINUS SIGN}"
 _FIGURES: Final = {"accuracy": "accuracy", "weighted_f1": "weighted F1", "macro_recall": "macro recall"}
 _TESTS: Final = {"photos": "test, photos", "ferplus": "test, FER2013"}
 _COLUMNS: Final = {"brightness": "brightness", "face_share": "face size", "sharpness": "sharpness"}
+_QUALITY_HEADER: Final = ("", "range", "labels", "right", "photos", "reference")
 _MORE_AND_LESS: Final = {
     "confidence": ("more certain", "less certain"),
     "brightness": ("brighter", "darker"),
@@ -49,7 +50,7 @@ def tables(values: Mapping[str, Any]) -> Group:
                 _mood_table(values["by_mood"]),
                 _confusion_table(values["confusion"]),
                 _calibration_table(values["calibration"]["bands"]),
-                _quality_table(values["by_quality"]),
+                _quality_table(values),
             )
             if table.row_count
         )
@@ -72,6 +73,24 @@ def figure_rows(values: Mapping[str, Any]) -> list[tuple[str, str, dict[str, str
         )
         for title, row in beside.items()
         if row
+    ]
+
+
+def quality_rows(values: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Accuracy by range of a column: its name, once, the range, the number of labels, the accuracy in percent, and
+    number and accuracy of the reference photos in that range."""
+    rows = values["by_quality"]
+    names = [_COLUMNS[row["column"]] for row in rows]
+    return [
+        (
+            "" if index and names[index - 1] == name else name,
+            _limits(row["above"], row["up_to"]),
+            f"{row['images']:,}",
+            _cell(row["accuracy"], row["accuracy_interval"]),
+            f"{row['reference_images']:,}",
+            _cell(row["reference_accuracy"], row["reference_accuracy_interval"]),
+        )
+        for index, (name, row) in enumerate(zip(names, rows, strict=True))
     ]
 
 
@@ -189,14 +208,14 @@ def _raters(values: Mapping[str, int]) -> list[str]:
 
 
 def _mood_table(rows: list[dict[str, Any]]) -> Table:
-    table = _table("By mood, percent", "mood", "labels", "recall", "reference", "photos", "answers", "precision")
+    table = _table("By mood, percent", "mood", "labels", "recall", "photos", "reference", "answers", "precision")
     for row in rows:
         table.add_row(
             row["mood"],
             f"{row['images']:,}",
             _cell(row["recall"], row["recall_interval"]),
-            _cell(row["reference_recall"], row["reference_recall_interval"]),
             f"{row['reference_images']:,}",
+            _cell(row["reference_recall"], row["reference_recall_interval"]),
             f"{row['predicted']:,}",
             _cell(row["precision"], None),
         )
@@ -222,20 +241,10 @@ def _calibration_table(rows: list[dict[str, Any]]) -> Table:
     return table
 
 
-def _quality_table(rows: list[dict[str, Any]]) -> Table:
-    table = _table("By quality, percent", "", "range", "labels", "right", "reference", "photos")
-    last = None
-    for row in rows:
-        name = _COLUMNS[row["column"]]
-        table.add_row(
-            "" if name == last else name,
-            _limits(row["above"], row["up_to"]),
-            f"{row['images']:,}",
-            _cell(row["accuracy"], row["accuracy_interval"]),
-            _cell(row["reference_accuracy"], row["reference_accuracy_interval"]),
-            f"{row['reference_images']:,}",
-        )
-        last = name
+def _quality_table(values: Mapping[str, Any]) -> Table:
+    table = _table("By quality, percent", *_QUALITY_HEADER)
+    for row in quality_rows(values):
+        table.add_row(*row)
     return table
 
 

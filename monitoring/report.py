@@ -49,6 +49,7 @@ def facts(verdict: Verdict, rows: pd.DataFrame, reference: pd.DataFrame) -> dict
             :_COLUMNS_SHOWN
         ],
         "label_figures": label_summary.figure_rows(verdict.labels) if verdict.labels else [],
+        "label_quality": label_summary.quality_rows(verdict.labels) if verdict.labels else [],
         "chart": _chart(verdict, rows, reference),
         "skipped": {
             **{reason: count for reason, count in verdict.bad_lines.items() if reason != OTHER_VERSION},
