@@ -161,10 +161,10 @@ def main(
             traceback.print_exc()
         _without_verdict(error, output)
         raise typer.Exit(EXIT_CODES["unknown"]) from None
-    publish(found, window, reference, params, log)
     for line in (found.headline, found.onset, *(cause.explanation for cause in found.causes)):
         if line:
             typer.echo(line)
+    publish(found, window, reference, params, log)
     bad = "".join(f"; {count:,} × {reason}" for reason, count in found.bad_lines.items())
     sampled = f", {len(window.rows):,} of them compared" if len(window.rows) < found.rows else ""
     typer.echo(
