@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import keras
@@ -154,7 +155,8 @@ def train(config: TrainingConfig, directory: Path, checkpoint: Path) -> keras.Mo
             mlflow.set_tag("keras_backend", keras.backend.backend())
         first_start = datetime.fromtimestamp(mlflow.get_run(run_id).info.start_time / 1000, UTC)
         started = time.monotonic()
-        reporters = [LogToMlflow(), EpochProgress(config.model.name)]
+        progress = EpochProgress(config.model.name)
+        reporters = [LogToMlflow(), progress]
         model, history = fit(config, faces, validation, checkpoints, reporters, predictions, init_from)
         print(f"{config.model.name}: {time.monotonic() - started:.0f} s in this process")
 
@@ -172,6 +174,8 @@ def train(config: TrainingConfig, directory: Path, checkpoint: Path) -> keras.Mo
             "best_epoch": best_epoch,
             "validation_cross_entropy": round(float(history[MONITOR][best_epoch]), 6),
             "training_faces": len(faces),
+            # None if an interrupted run had ended its last epoch
+            "seconds_per_epoch": round(median(progress.seconds), 2) if progress.seconds else None,
             "keras_backend": keras.backend.backend(),
             "started": first_start.isoformat(timespec="seconds"),
             "ended": ended.isoformat(timespec="seconds"),
