@@ -12,6 +12,7 @@ import pytest
 from evidently.ui.workspace import Workspace
 
 from monitoring import comparison, trends
+from monitoring.dashboard import DRIFTED
 from monitoring.log import Log
 from monitoring.params import MonitoringParams
 from monitoring.reference import RebaseRecord, Reference
@@ -72,7 +73,7 @@ def drifted(params: MonitoringParams) -> dict[tuple[str, str], float]:
     for run in runs(params):
         for result in run.metric_results.values():
             metric = result.metric_value_location.metric.params
-            if metric["type"].endswith(":MeanValue") and metric["column"] == trends.DRIFTED:
+            if metric["type"].endswith(":MeanValue") and metric["column"] == DRIFTED:
                 found[run.metadata["window"][:10], run.metadata["reference"]] = float(result.value)
     return dict(sorted(found.items()))
 
@@ -144,7 +145,7 @@ def test_windows_that_cannot_be_judged_anew_stay_apart_from_those_of_the_new_ref
     by_reference = [panel for panel in dashboard(params) if panel.title.startswith("Drifted columns")]
     shown = [{value.metadata["reference"] for value in panel.values} for panel in by_reference]
     current, earlier = {trends.label(rebased)}, {trends.label(reference)}
-    assert shown == [current, current, earlier]
+    assert shown == [current, earlier]
     assert all(next(iter(names)) in panel.subtitle for panel, names in zip(by_reference, shown, strict=True))
 
 
@@ -156,6 +157,20 @@ def test_a_part_of_a_window_does_not_replace_the_whole(
     (start,) = days.rows
     assert trends.update({start: 120}, days.read, rebased, params) == 0
     assert set(drifted(params)) == {(str(start.date()), trends.label(reference))}
+
+
+def test_the_dashboard_says_in_words_what_the_newest_window_says(
+    reference: Reference, rebased: Reference, params: MonitoringParams
+) -> None:
+    days = Days(day(1, brightness=0.2), day(2))
+    first, second = days.rows
+    trends.update({first: 150}, days.read, reference, params)
+    assert dashboard(params)[0].title == f"{first:%Y-%m-%d %H:%M} UTC: drifted: brightness"
+    trends.update(days.counts, days.read, reference, params)
+    assert dashboard(params)[0].title == f"{second:%Y-%m-%d %H:%M} UTC: no drift"
+    trends.update({}, days.read, rebased, params)
+    assert dashboard(params)[0].title == "No window judged yet"
+    assert trends.label(rebased) in dashboard(params)[0].subtitle
 
 
 def test_windows_are_read_in_batches_that_fit_into_memory(
