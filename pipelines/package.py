@@ -150,7 +150,7 @@ def main() -> None:
         FileNotFoundError: there is no champion yet.
         RuntimeError: a graph differs too much; see `check` and `check_litert`.
     """
-    champion = Champion.read()
+    limit, champion = Params.read().evaluate.max_parity_difference, Champion.read()
     if champion is None:
         raise FileNotFoundError(f"There is no champion in {paths.CHAMPION}: run the stage `register` (`dvc repro`).")
     record = champion.record
@@ -167,7 +167,7 @@ def main() -> None:
     difference = check(model, partial, validation.pixels)
     write_litert(trained, record, train, partial)
     report = metrics.rounded(measure_litert(partial, validation))
-    check_litert(report, Params.read().evaluate.max_parity_difference)
+    check_litert(report, limit)
     paths.LITERT_REPORT.parent.mkdir(parents=True, exist_ok=True)
     paths.LITERT_REPORT.write_text(json.dumps(report, indent=2) + "\n")
     model_card.write(champion, partial)
