@@ -2,8 +2,8 @@
 
     python -m pipelines.promote mini_xception_distilled --reason "clinic B has bright rooms"
 
-The model is named by its name in `params.yaml`, if it is trained and evaluated, or by the beginning of a digest: that of
-a release in the ledger, or that of a model in MLflow (tag `model_digest`). One command changes all that belongs
+The model is named by its name in `params.yaml`, if it is trained and evaluated, or by the beginning of a digest: that
+of a release in the ledger, or that of a model in MLflow (tag `model_digest`). One command changes all that belongs
 together: `models/champion`, the bundle with its model card, the drift reference, the ledger, the changelog, DVC's lock
 and the alias in MLflow. If something fails, everything stays as it was; only a store of MLflow that does not answer is
 no more than a warning. The ledger says who did it, when, why and what the gate said. All other models that there are
@@ -103,6 +103,7 @@ def main(
     by_hand.recover()
     params = Params.read()
     champion, ledger = Champion.read(), Ledger.read()
+    current = ledger.current
     require_consistent(ledger, champion)
     by_hand.require_committed(ledger)
     with transaction(by_hand.TOUCHED) as work:
@@ -118,8 +119,8 @@ def main(
             training_parameters=training_parameters,
             withdraws=by_hand.others(candidate),
         )
-        if champion is not None and promoted.served_digest == champion.served_digest:
-            raise LookupError(f"{model} is the champion already: release {champion.record.version}.")
+        if current is not None and promoted.served_digest == current.digest:
+            raise LookupError(f"{model} is the champion already: release {current.number}.")
         results.write(params)
         by_hand.build()
         before.renew(_STAGES)

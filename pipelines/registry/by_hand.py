@@ -121,8 +121,8 @@ def say(entry: Release, stale: Collection[str]) -> None:
         print("The gate refuses it: this is decided against the gate.")
     if entry.withdraws:
         print(
-            f"The gate does not promote any of the {len(entry.withdraws)} other models that there are now, but better "
-            "ones that are trained later. You can: python -m pipelines.promote NAME --reason WHY"
+            "Withdrawn: all other models that there are now. The gate promotes only better ones, trained later; "
+            "you can promote any: python -m pipelines.promote NAME --reason WHY"
         )
     if stale:
         print(f"`dvc repro` will make again, for this release: {', '.join(stale)}.")
