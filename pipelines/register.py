@@ -51,8 +51,10 @@ _WIDTH_IN_A_PIPE: Final = 160
 
 
 def comparison(candidates: Sequence[Candidate]) -> pd.DataFrame:
-    """All metrics of the candidates: one row per metric, one column per candidate."""
-    columns = {candidate.architecture: mlflow_store.flatten(candidate.metrics) for candidate in candidates}
+    """All metrics of the candidates and the versions of their sets: one row per metric, one column per candidate."""
+    columns = {
+        one.architecture: mlflow_store.flatten({**one.metrics, "test_sets": dict(one.test_sets)}) for one in candidates
+    }
     return pd.DataFrame(columns, dtype=object).rename_axis("metric")  # object: whole numbers stay whole
 
 
@@ -79,15 +81,19 @@ def on_present_sets(champion: Champion, settings: Params) -> Champion:
 
 
 def decide(candidates: Sequence[Candidate], champion: Champion | None, ledger: Ledger, params: GateParams) -> Decision:
-    """The gate's decision about the candidates that are not withdrawn; it says which are."""
+    """The gate's decision about the candidates that are not withdrawn and were measured on the present validation sets;
+    it says which the others are."""
+    present = test_sets.present()
+    differs = {one.architecture: test_sets.differences(one.test_sets, present, "validation") for one in candidates}
     entries = ledger.withdrawn()
     withdrawn = {one.architecture: entries[one.digest] for one in candidates if one.digest in entries}
-    left = [one for one in candidates if one.architecture not in withdrawn]
+    left = [one for one in candidates if one.architecture not in withdrawn and not differs[one.architecture]]
     if left or champion is None:
         decision = promotion.judge(left, champion, params)
     else:
         entry = promotion.entry(champion.candidate, params)
-        decision = Decision(False, None, entry, {}, None, "The champion stays: all candidates are withdrawn.")
+        why = "no candidate is left to compare" if any(differs.values()) else "all candidates are withdrawn"
+        decision = Decision(False, None, entry, {}, None, f"The champion stays: {why}.")
     words = {
         name: [
             f"withdrawn on {entry.at:%Y-%m-%d} by {entry.by}, with the "
@@ -95,6 +101,11 @@ def decide(candidates: Sequence[Candidate], champion: Champion | None, ledger: L
         ]
         for name, entry in withdrawn.items()
     }
+    for name, sets in differs.items():
+        if sets:
+            words.setdefault(name, []).append(
+                f"its metrics are of other sets ({'; '.join(sets)}): dvc repro models/dvc.yaml:evaluate@{name}"
+            )
     return replace(decision, out_of_bounds={**decision.out_of_bounds, **words})
 
 

@@ -225,16 +225,16 @@ def test_plots_and_tables_are_written(evaluated: Path) -> None:
     assert pd.read_csv(directory / "reliability.csv")["count"].sum() == TEST_FACES
 
 
-def test_the_run_that_trained_the_model_holds_all_of_it(inside: Path) -> None:
-    run_id = mlflow_store.find_run("made elsewhere")
-    assert run_id is not None
-    run = mlflow.get_run(run_id)
+def test_a_run_of_its_own_holds_the_evaluation(inside: Path) -> None:
+    (run,) = mlflow.search_runs(filter_string="tags.stage = 'evaluate'", output_format="list")
+    run_id = run.info.run_id
+    assert run.info.run_name == "evaluate toy"
     assert run.data.metrics["test/ferplus/weighted_f1"] == 1
     assert run.data.metrics["test/ferplus/by_mood/negative_recall"] == 1
     assert run.data.metrics["test/slices/jpeg_20/weighted_f1"] == 1
     artifacts = {item.path for item in mlflow.MlflowClient().list_artifacts(run_id, "evaluation")}
     assert {"evaluation/confusion.png", "evaluation/slices.png", "evaluation/metrics.json"} <= artifacts
-    assert {item.dataset.name for item in run.inputs.dataset_inputs} >= {"test.npz", "validation.npz"}
+    assert {item.dataset.name for item in run.inputs.dataset_inputs} == {"faces/test", "faces/validation"}
 
 
 def test_a_run_that_this_store_lacks_is_restored_with_parameters_curves_and_model(inside: Path) -> None:
@@ -255,5 +255,5 @@ def test_a_run_is_restored_once(inside: Path) -> None:
 
 
 def test_a_name_that_is_no_candidate_is_refused_with_the_names_that_are(inside: Path) -> None:
-    with pytest.raises(typer.BadParameter, match=r"no candidate 'tyo'; params\.yaml has toy, headed"):
+    with pytest.raises(typer.BadParameter, match=r"'tyo' is neither in .candidates. nor in .compared.; params\.yaml has toy, headed"):
         evaluate.main("tyo")
