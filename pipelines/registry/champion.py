@@ -88,7 +88,7 @@ class Champion:
 
     @property
     def served_digest(self) -> str:
-        """Digest of what is served; see `service.classifier.digest_of`."""
+        """Digest of what is served, computed from the graph's file; see `service.classifier.digest_of`."""
         return self.metadata.digest
 
     def write(self, directory: Path = paths.CHAMPION, graph: Path | None = None) -> Champion:
