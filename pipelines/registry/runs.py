@@ -170,6 +170,7 @@ def log_evaluation(candidate: Candidate, run_id: str, past: Past | None = None) 
             mlflow.log_metrics(metrics, step=step, model_id=model.model_id, dataset=dataset)
         mlflow.set_tags(training_run.data_tags() | {"architecture": candidate.architecture})
         mlflow.set_tag(mlflow_store.DIGEST_TAG, candidate.digest)
+        mlflow.set_tags(mlflow_store.flatten({"test_sets": dict(candidate.test_sets)}))
         mlflow.log_artifacts(str(candidate.evaluation), EVALUATION_ARTIFACTS)
     for name in MODEL_FILES:
         client.log_artifact(run_id, str(candidate.model / name), CANDIDATE_ARTIFACTS)

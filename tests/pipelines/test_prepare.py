@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pipelines import paths, prepare
 from pipelines.data import dataset, near_duplicates, test_sets
 from pipelines.data.face_sets import FaceSet
-from pipelines.data.splits import SPLITS
+from pipelines.data.splits import SPLITS, photos_of_split
 from pipelines.params import Params
 from pipelines.prepare import class_table, montage, remove_leaks
 from service.moods import MOODS
@@ -136,11 +136,17 @@ def album(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Album:
 
 
 def test_nobody_moves_if_people_are_added_twice(album: Album) -> None:
-    before = album.splits_of_people(album.prepare())
+    sets = album.prepare()
+    before, trained = album.splits_of_people(sets), set(sets["train"].row)
     assert len(before) == 100
     for addition in range(2):
         album.add(f"new{addition}", 41, pictures(80, seed=11 + addition), seed=1 + addition)
-        after = album.splits_of_people(album.prepare())
+        sets = album.prepare()
+        # The drift reference is made of the validation photos, and the test of the test photos.
+        held_out = photos_of_split(paths.PHOTOS, Params.read().prepare, "validation", "test")
+        assert not trained & set(held_out.rows)
+        trained |= set(sets["train"].row)
+        after = album.splits_of_people(sets)
         assert {person: after[person] for person in before} == before
         assert {len(splits) for splits in after.values()} == {1}  # no person spans splits
         new = Counter(split for person in after.keys() - before.keys() for split in after[person])

@@ -116,7 +116,7 @@ def write_params(directory: Path, names: list[str]) -> None:
 
 def write_test_sets(path: Path, versions: test_sets.Versions = test_sets.FIRST) -> None:
     """The file of the stage `prepare` with the present versions; by default those of reports that name none."""
-    sets = {
+    sets: dict[str, dict[str, dict[str, str | int]]] = {
         split: {source: {"version": version, "images": 40, "people": 20} for source, version in sources.items()}
         for split, sources in versions.items()
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +98,31 @@ def test_after_a_merge_a_person_with_two_lines_is_in_training(tmp_path: Path) ->
     for lines in ("test\n{0},train", "train\n{0},test"):
         (tmp_path / "people.csv").write_text(f"person,split\n{person},{lines.format(person)}\n")
         assert read_people(tmp_path / "people.csv") == {person: "train"}
+
+
+def test_git_keeps_the_people_whom_two_branches_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def git(*arguments: str) -> None:
+        identity = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "core.hooksPath=")
+        subprocess.run(["git", *identity, *arguments], check=True, capture_output=True)
+
+    def commit(people: dict[str, str]) -> None:
+        write_people(people)
+        git("add", "-A")
+        git("commit", "-m", "people")
+
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / ".gitattributes", tmp_path)
+    git("init", "-b", "main")
+    before = {person_of(f"old {number}"): SPLITS[number % 3] for number in range(20)}
+    commit(before)
+    git("branch", "theirs")
+    mine = {person_of(f"mine {number}"): "train" for number in range(20)} | {person_of("both"): "test"}
+    commit(before | mine)
+    git("checkout", "theirs")
+    theirs = {person_of(f"theirs {number}"): "test" for number in range(20)} | {person_of("both"): "train"}
+    commit(before | theirs)
+    git("merge", "main")
+    assert read_people() == before | mine | theirs
 
 
 @pytest.mark.parametrize("line", ["<<<<<<< HEAD", f"{person_of('a')},training", "Eileen Collins,test"])

@@ -18,6 +18,7 @@ from pipelines.export import to_onnx
 from pipelines.params import Params
 from pipelines.registry.candidates import MODEL_FILES, VALIDATION_FILE, Candidate, sha256
 from pipelines.registry.champion import Champion, ChampionRecord
+from pipelines.registry.releases import Ledger
 from tests.conftest import ROOT
 from tests.support import toys
 
@@ -87,3 +88,12 @@ def test_without_the_faces_the_error_says_what_to_run(champion: Champion) -> Non
     paths.face_set("test").unlink()
     with pytest.raises(FileNotFoundError, match="run the stage `prepare`"):
         register.on_present_sets(champion, Params.read())
+
+
+def test_a_candidate_that_was_measured_on_other_sets_does_not_challenge(champion: Champion) -> None:
+    toys.write_candidate("toy", toys.brightness_model(), weights="second", score=0.9)
+    decision = register.decide([Candidate.of("toy")], champion, Ledger(()), Params.read().gate)
+    assert not decision.promoted
+    assert decision.challenger is None
+    assert "its metrics are of other sets (validation fer2013" in decision.out_of_bounds["toy"][0]
+    assert "evaluate@toy" in decision.out_of_bounds["toy"][0]
