@@ -41,12 +41,15 @@ def summarise(rows: pd.DataFrame, params: RebaseParams) -> pd.DataFrame:
     Returns:
         Columns `outcome`, `column`, `kind`, `value` and `rows`. The kind says what the value is: a `category`, a number
         that so many rows have (`shared`), or the mean of so many rows (`bin`). The missing values of a column are
-        those that its rows lack of the outcome's. An outcome with fewer rows than a bin has only its number of rows.
+        those that its rows lack of the outcome's. An outcome with fewer rows than a bin has only its number of rows,
+        and `no_face` the number of faces.
     """
     table: list[tuple[Any, ...]] = []
     for outcome, group in rows.groupby("outcome"):
         table.append((outcome, "outcome", _CATEGORY, outcome, len(group)))
         if len(group) < params.rows_per_bin:
+            if outcome == "no_face":  # by definition, so it tells nothing about these few
+                table.append((outcome, "faces", _SHARED, 0, len(group)))
             continue
         for name in _CATEGORIES:
             counts = group[name].value_counts(sort=False).sort_index()

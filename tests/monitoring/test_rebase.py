@@ -110,6 +110,14 @@ def test_a_rebased_reference_has_the_distributions_of_its_window(rebased: Rebase
     assert faceless["faces"].eq(0).all()
 
 
+def test_a_few_frames_without_a_face_count_and_tell_nothing_else(bundle: Path, rebased: Rebase) -> None:
+    log = without_face(window(300, seed=1), every=60)
+    after = rebased(log).rows
+    assert (after["outcome"] == "no_face").sum() == (after["faces"] == 0).sum() == 5
+    kept = pd.read_csv(bundle / "rebased" / DISTRIBUTIONS_FILE)
+    assert set(kept.loc[kept["outcome"] == "no_face", "column"]) == {"outcome", "faces"}
+
+
 def test_a_rebased_reference_invents_no_relation_between_columns(rebased: Rebase) -> None:
     log = window(2000, seed=1)
     log.rows["contrast"] = log.rows["brightness"]
