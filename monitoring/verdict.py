@@ -24,6 +24,7 @@ EXIT_CODES: Final[dict[State, int]] = {"quiet": 0, "drifted": 2, "unknown": 2}
 """
 
 _TITLES: Final[dict[State, str]] = {"quiet": "No drift", "drifted": "Drifted", "unknown": "Cannot tell"}
+_IN_HEADLINE: Final = 3  # causes
 
 
 @dataclass(frozen=True)
@@ -33,14 +34,15 @@ class Verdict:
     Attributes:
         state: Result; `unknown` if there are too few rows.
         model_version: Version of the champion.
+        baseline: Name of the reference, for sentences: "the reference photos" or "your rebased window".
         reference: Description of the reference.
         rebased: Whether the reference is a live window.
         rows: Number of predictions in the window.
         first: Time of the first prediction.
         last: Time of the last prediction.
-        since: Onset of the drift.
-        before_window: Whether the drift fills the window, so that it may have begun earlier.
-        causes: Probable causes, the most probable first.
+        since: Onset of the first cause.
+        before_window: Whether the first cause fills the window, so that it may have begun earlier.
+        causes: Probable causes; what began within the window comes first.
         columns: Test results by column.
         proxies: Confidence and expected accuracy, see `monitoring.quality.proxies`.
         labels: Metrics of the labelled predictions, see `monitoring.label_metrics.measure`.
@@ -51,6 +53,7 @@ class Verdict:
 
     state: State
     model_version: str
+    baseline: str
     reference: str
     rebased: bool
     rows: int
@@ -69,22 +72,23 @@ class Verdict:
     @property
     def headline(self) -> str:
         """The verdict in one line."""
-        title = _TITLES[self.state]
-        return f"{title}: {self.causes[0].title[0].lower()}{self.causes[0].title[1:]}" if self.causes else title
+        if self.state == "unknown":
+            return _TITLES[self.state]
+        title = f"{_TITLES[self.state]} against {self.baseline}"
+        names = [f"{cause.title[0].lower()}{cause.title[1:]}" for cause in self.causes]
+        more = [f"{len(names) - _IN_HEADLINE} more"] if len(names) > _IN_HEADLINE else []
+        return f"{title}: {', '.join(names[:_IN_HEADLINE] + more)}" if names else title
 
     @property
     def onset(self) -> str | None:
-        """The onset as a sentence; None without drift."""
-        if self.since is None:
-            return None
-        time = f"{self.since:%Y-%m-%d %H:%M} UTC"
-        return f"Since {time} or earlier: the drift fills the window." if self.before_window else f"Since about {time}."
+        """The first cause's onset as a sentence; None without drift."""
+        return self.causes[0].onset if self.causes else None
 
     def as_json(self) -> dict[str, Any]:
         """The verdict for machines; times in ISO 8601."""
-        values = asdict(self)
-        times = {key: value.isoformat() if isinstance(value, datetime) else value for key, value in values.items()}
-        return {**times, "exit_code": EXIT_CODES[self.state]}
+        values = _with_texts(asdict(self))
+        values["causes"] = [_with_texts(cause) for cause in values["causes"]]
+        return {**values, "headline": self.headline, "exit_code": EXIT_CODES[self.state]}
 
 
 def reach(
@@ -104,25 +108,22 @@ def reach(
     """
     rows, totals = log.rows, log.totals
     enough = totals.rows >= params.min_rows
-    columns = comparison.compare(reference.rows, rows, params) if enough else []
-    named = causes.name_causes(columns)
-    since, before_window = _since(reference, rows, named, columns)
-    late = rows[rows["time"] >= since] if since else rows
-    if params.min_rows <= len(late) < len(rows):
-        # The rows before the onset only dilute the change.
-        named = causes.name_causes(comparison.compare(reference.rows, late, params)) or named
+    sampled = totals.categories if totals.rows > len(rows) else None
+    columns = comparison.compare(reference.rows, rows, params, counts=sampled) if enough else []
+    named = _name_causes(reference, rows, columns, params)
     answered = rows[rows["outcome"] == "answered"]
     bins = params.calibration_bins
     return Verdict(
         state=("drifted" if named else "quiet") if enough else "unknown",
         model_version=reference.model_version,
+        baseline=reference.name,
         reference=reference.description,
         rebased=reference.rebased is not None,
         rows=totals.rows,
         first=totals.first and totals.first.to_pydatetime(),
         last=totals.last and totals.last.to_pydatetime(),
-        since=since,
-        before_window=before_window,
+        since=named[0].since if named else None,
+        before_window=bool(named) and named[0].before_window,
         causes=named,
         columns=columns,
         proxies={} if answered.empty else quality.proxies(reference.labelled, reference.rows, rows, bins),
@@ -133,13 +134,29 @@ def reach(
     )
 
 
-def _since(
-    reference: Reference, rows: pd.DataFrame, named: list[Cause], columns: list[ColumnDrift]
-) -> tuple[datetime | None, bool]:
-    """Onset in the first cause's column, and whether it lies at the very start of the window."""
-    if not named:
-        return None, False
-    column = next(found for found in columns if found.column == named[0].column)
-    present = rows[rows[column.column].notna()]
-    position = causes.onset(reference.rows[column.column], present[column.column], column.shift)
-    return present["time"].iloc[position].to_pydatetime(), position <= len(present) // 50
+def _name_causes(
+    reference: Reference, rows: pd.DataFrame, columns: list[ColumnDrift], params: MonitoringParams
+) -> list[Cause]:
+    """Causes of the drift with their onsets."""
+    drifted = {column.column: column for column in columns if column.drifted}
+    if not drifted:
+        return []
+    level = params.false_alarm_rate / len(columns)
+    before, live = (comparison.comparable(table[[*drifted]]) for table in (reference.rows, rows))
+    onsets = {name: causes.find_onset(before[name], live[name], column, level) for name, column in drifted.items()}
+    named = causes.name_causes(columns, reference.name, onsets=onsets, rows=len(rows))
+    start = onsets[named[0].column]
+    if params.min_rows <= len(rows) - start.row < len(rows):
+        # The rows before the onset only dilute the change.
+        late = comparison.compare(reference.rows, rows.iloc[start.row :], params)
+        onsets = {column.column: onsets.get(column.column, start) for column in late}
+        named = causes.name_causes(late, reference.name, onsets=onsets, rows=len(rows)) or named
+    return [
+        cause.at(rows["time"].iloc[onset.row].to_pydatetime(), onset.before_window)
+        for cause, onset in ((cause, onsets[cause.column]) for cause in named)
+    ]
+
+
+def _with_texts(values: dict[str, Any]) -> dict[str, Any]:
+    """Values with times in ISO 8601."""
+    return {key: value.isoformat() if isinstance(value, datetime) else value for key, value in values.items()}
