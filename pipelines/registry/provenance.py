@@ -87,9 +87,8 @@ def dvc_process() -> psutil.Process | None:
             words = ancestor.cmdline()
         except psutil.Error:  # a process of another user, or one that has just ended
             continue
-        if any(
-            Path(word).stem == "dvc" for word in words[:3]
-        ):  # `dvc repro`, `python dvc repro`, `python -m dvc repro`
+        # `dvc repro`, `python dvc repro` or `python -m dvc repro`
+        if any(Path(word).stem == "dvc" for word in words[:3]):
             return ancestor
     return None
 

@@ -226,9 +226,9 @@ def test_plots_and_tables_are_written(evaluated: Path) -> None:
 
 
 def test_a_run_of_its_own_holds_the_evaluation(inside: Path) -> None:
-    (run,) = mlflow.search_runs(filter_string="tags.stage = 'evaluate'", output_format="list")
+    (run,) = mlflow.search_runs(filter_string="attributes.run_name = 'evaluate toy'", output_format="list")
     run_id = run.info.run_id
-    assert run.info.run_name == "evaluate toy"
+    assert run.data.tags["stage"] == "evaluate"
     assert run.data.metrics["test/ferplus/weighted_f1"] == 1
     assert run.data.metrics["test/ferplus/by_mood/negative_recall"] == 1
     assert run.data.metrics["test/slices/jpeg_20/weighted_f1"] == 1
@@ -255,5 +255,7 @@ def test_a_run_is_restored_once(inside: Path) -> None:
 
 
 def test_a_name_that_is_no_candidate_is_refused_with_the_names_that_are(inside: Path) -> None:
-    with pytest.raises(typer.BadParameter, match=r"'tyo' is neither in .candidates. nor in .compared.; params\.yaml has toy, headed"):
+    with pytest.raises(
+        typer.BadParameter, match=r"'tyo' is neither in .candidates. nor in .compared.; params\.yaml has toy, headed"
+    ):
         evaluate.main("tyo")

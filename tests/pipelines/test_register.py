@@ -170,6 +170,26 @@ def test_all_candidates_stand_side_by_side_in_one_table(released: Path) -> None:
     assert "validation.ferplus.weighted_f1,0.8,0.7" in lines
 
 
+@pytest.mark.parametrize("columns", [None, "80"])
+def test_the_table_on_the_terminal_cuts_no_name(
+    workspace: Path,
+    model: keras.Model,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    columns: str | None,
+) -> None:
+    names = [f"mini_xception_with_a_long_name_{index}" for index in range(2)]
+    toys.write_params(workspace, names)
+    for name in names:
+        write_candidate(name, model, weights="first", score=0.8)
+    if columns:
+        monkeypatch.setenv("COLUMNS", columns)
+        monkeypatch.setenv("FORCE_COLOR", "1")  # Rich then takes the output for a terminal
+    register.main()
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in names)
+
+
 def test_a_second_run_changes_nothing(released: Path) -> None:
     kept = content(Path("models/champion"))
     register.main()
@@ -266,7 +286,8 @@ def test_a_fresh_clone_has_its_runs_and_champion_restored_once(fresh_clone: Path
     names = [run.info.run_name for run in runs]
     assert sorted(names) == sorted([STEADY, RIVAL, f"evaluate {STEADY}", f"evaluate {RIVAL}"])
     assert champion_version().tags["decision"] == "taken from git"
-    assert champion_version().description == record().reason
+    assert mlflow_store.reason_of(champion_version()) == record().reason
+    assert champion_version().description.startswith(f"{STEADY}: {record().reason}")
     assert content(Path("models/champion")) == kept
 
 
