@@ -107,6 +107,7 @@ def alarm_of(found: Verdict) -> dict[str, object]:
         "event": "drift",
         "headline": found.headline,
         "since": found.since.isoformat() if found.since else None,
+        "baseline": found.baseline,
         "model_version": found.model_version,
         "rows": found.rows,
         "causes": [{"name": cause.name, "explanation": cause.explanation} for cause in found.causes],

@@ -56,7 +56,7 @@ def test_the_first_dark_day_is_noticed_from_the_log_alone(checkout: Path, astron
         assert command.invoke(drift.app, window).exit_code == 0
         send(server, frames(astronaut, seed=3, dark=True))
     assert command.invoke(drift.app, window).exit_code == drift.EXIT_CODES["drifted"]
-    assert "Drifted: darker faces" in (checkout / "live" / drift.REPORT_FILE).read_text()
+    assert "Drifted against your rebased window: darker faces" in (checkout / "live" / drift.REPORT_FILE).read_text()
 
 
 @pytest.mark.slow
