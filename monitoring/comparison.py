@@ -215,7 +215,7 @@ def _drift_of(
     complete: bool,
     counts: Mapping[str, int] | None,
 ) -> ColumnDrift:
-    """Test a column, given its comparable values without missing ones, and counts of all live ones if it is a sample."""
+    """Test a column, given its comparable values without missing ones; `counts` if the live ones are a sample."""
     everything = current
     if counts:
         codes = np.repeat(np.arange(len(counts), dtype=np.int8), [*counts.values()])

@@ -14,8 +14,10 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from monitoring import log
+from monitoring import log, verdict
 from monitoring.log import Selection
+from monitoring.params import MonitoringParams
+from monitoring.reference import Reference
 from service.moods import MOODS
 from service.observation import COLUMNS
 from service.prediction_log import PredictionLog
@@ -269,6 +271,17 @@ def test_of_a_large_window_a_sample_is_kept_and_everything_is_counted(many: Path
     assert (
         found.totals.missing["brightness"] == full.rows["brightness"][full.rows["outcome"] == "answered"].isna().sum()
     )
+
+
+def test_the_verdict_on_a_sample_has_the_shares_and_rates_of_all_rows(
+    many: Path, reference: Reference, params: MonitoringParams
+) -> None:
+    found = verdict.reach(read(many, limit=200), reference, params)
+    columns = {column.column: column for column in found.columns}
+    assert columns["outcome"].current == {"answered": 0.8, "no_face": 0.2}
+    assert columns["outcome"].shift == pytest.approx(0.2)
+    assert found.missing == {"brightness": 240 / 19_200}
+    assert found.rows == 24_000
 
 
 def test_the_sample_is_without_bias_and_the_same_in_each_run(many: Path) -> None:
