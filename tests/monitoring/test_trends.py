@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 from evidently.ui.workspace import Workspace
 
-from monitoring import comparison, trends
+from monitoring import trends, verdict
 from monitoring.dashboard import DRIFTED
-from monitoring.log import Log
+from monitoring.log import Log, Totals
 from monitoring.params import MonitoringParams
 from monitoring.reference import RebaseRecord, Reference
 from tests.support.predictions import NOW, predictions
@@ -87,20 +87,24 @@ def dashboard(params: MonitoringParams) -> list[Any]:
 def test_the_dashboard_counts_the_columns_that_the_report_calls_drifted(
     reference: Reference, params: MonitoringParams
 ) -> None:
-    """A window whose shifts are significant but too small to matter, and one with fewer frames without a face."""
+    """A window whose shifts are significant but too small to matter, one with fewer frames without a face, and one of
+    which the rows are a sample without those that have no face."""
+    faces = ["no_face" if index % 5 == 0 else "answered" for index in range(len(reference.rows))]
+    reference = replace(reference, rows=reference.rows.assign(outcome=faces))
     small = day(1, count=1500).assign(brightness=lambda rows: rows["brightness"] + 0.012)
-    faceless = reference.rows.assign(
-        outcome=["no_face" if i % 5 == 0 else "answered" for i in range(len(reference.rows))]
-    )
-    reference = replace(reference, rows=faceless)
-    days = Days(small, day(2, brightness=0.2))
-    assert trends.update(days.counts, days.read, reference, params) == 2
-    expected = []
-    for rows in days.rows.values():
-        columns = comparison.compare(reference.rows, rows, params)
-        expected.append(sum(column.drifted for column in columns))
-        assert any(column.significant and not column.drifted for column in columns), "else this proves nothing"
-    assert list(drifted(params).values()) == expected == [0, 1]
+    days = Days(small, day(2, brightness=0.2), day(3, count=300))
+    *_, last = days.rows
+    counted = Totals.of(days.rows[last].assign(outcome="no_face", time=last))
+
+    def read(starts: list[pd.Timestamp]) -> dict[pd.Timestamp, Log]:
+        found = days.read(starts)
+        return {**found, last: replace(found[last], rows=found[last].rows.head(150), counted=counted)}
+
+    assert trends.update(days.counts, read, reference, params) == 3
+    verdicts = [verdict.reach(log, reference, params) for log in read([*days.rows]).values()]
+    assert list(drifted(params).values()) == [sum(one.drifted for one in found.columns) for found in verdicts]
+    assert list(drifted(params).values()) == [0, 1, 1]
+    assert any(one.significant and not one.drifted for one in verdicts[0].columns), "else this proves nothing"
 
 
 def test_only_what_is_new_has_grown_or_was_judged_otherwise_is_read(
