@@ -95,6 +95,7 @@ def record(found: Verdict, params: MonitoringParams) -> None:
         "drift": found.state,
         "drift_cause": found.causes[0].name if found.causes else "none",
         "drift_since": found.since.isoformat() if found.since else "none",
+        "drift_reference": found.reference,
         "drift_checked": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     reports = [path for name in (REPORT_FILE, JSON_FILE) if (path := params.output / name).exists()]

@@ -13,7 +13,7 @@ import pytest
 from scipy.stats import ks_2samp
 from typer.testing import CliRunner
 
-from monitoring import comparison, distributions, rebase, tracking, verdict
+from monitoring import comparison, distributions, drift, rebase, tracking, verdict
 from monitoring.log import Log
 from monitoring.params import MonitoringParams
 from monitoring.reference import DISTRIBUTIONS_FILE, RECORD_FILE, REFERENCE_FILE, Reference, write
@@ -210,6 +210,18 @@ def test_a_reference_says_what_it_is(bundle: Path, rebased: Rebase) -> None:
     assert after.name == "your rebased window"
     assert after.rebased is not None
     assert (after.rebased.rows, after.rebased.model_version) == (300, "7")
+
+
+def test_what_is_recorded_of_a_verdict_names_its_reference(
+    bundle: Path, rebased: Rebase, params: MonitoringParams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tags: list[str] = []
+    monkeypatch.setattr(tracking, "log", lambda *arguments: tags.append(arguments[3]["drift_reference"]))
+    log = window(300, seed=1)
+    for reference in (Reference.load(bundle / "reference", None), rebased(log)):
+        drift.record(verdict.reach(log, reference, params), params)
+    assert tags[0] == "1,000 labelled photos"
+    assert tags[1].startswith("300 live predictions from ")
 
 
 def test_a_rebase_ends_where_until_says(checkout: Path, write_log: Write, monkeypatch: pytest.MonkeyPatch) -> None:
