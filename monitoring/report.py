@@ -45,6 +45,7 @@ def facts(verdict: Verdict, rows: pd.DataFrame, reference: pd.DataFrame) -> dict
     """Variables of the template."""
     return {
         "verdict": verdict,
+        "compared": len(rows),
         "columns": sorted(verdict.columns, key=lambda column: (not column.drifted, -abs(column.shift)))[
             :_COLUMNS_SHOWN
         ],

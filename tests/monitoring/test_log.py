@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from monitoring import log, verdict
+from monitoring import log, report, verdict
 from monitoring.log import Selection
 from monitoring.params import MonitoringParams
 from monitoring.reference import Reference
@@ -282,6 +282,9 @@ def test_the_verdict_on_a_sample_has_the_shares_and_rates_of_all_rows(
     assert columns["outcome"].shift == pytest.approx(0.2)
     assert found.missing == {"brightness": 240 / 19_200}
     assert found.rows == 24_000
+    page = " ".join(report.render(found, read(many, limit=200).rows, reference.rows, None).split())
+    assert "24,000 predictions" in page
+    assert "of which a random sample of 200 is compared with" in page
 
 
 def test_the_sample_is_without_bias_and_the_same_in_each_run(many: Path) -> None:
