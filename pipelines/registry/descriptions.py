@@ -32,7 +32,8 @@ def describe(version: ModelVersion, decision: str | None = None, card: Path | No
         client.log_artifact(version.run_id, str(card), CARD_ARTIFACTS)
         client.update_registered_model(name, "\n\n".join([*about, *links]))
     # The architecture comes first, because tables of versions show little more.
-    why = f"{version.tags.get('architecture', 'unknown')}: {mlflow_store.reason_of(version)}"
+    architecture, why = version.tags.get("architecture", "unknown"), mlflow_store.reason_of(version)
+    why = why if why.startswith(architecture) else f"{architecture}: {why}"
     client.update_model_version(name, str(version.version), "\n\n".join([why, *about, *links]))
 
 

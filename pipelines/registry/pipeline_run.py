@@ -110,7 +110,7 @@ def _parent(past: Past | None) -> str | None:
         if past.commit == "unknown":
             return None
         subject = provenance.git_subject_of(past.commit)
-        name, tags = f"pipeline, {past.start:%Y-%m-%d %H:%M}", {_COMMIT_TAG: past.commit, MLFLOW_RUN_NOTE: subject}
+        name, tags = f"pipeline {past.start:%m-%d %H:%M}", {_COMMIT_TAG: past.commit, MLFLOW_RUN_NOTE: subject}
         tags |= {RESTORED_TAG: "true", MLFLOW_GIT_COMMIT: past.commit}
         return _find({_COMMIT_TAG: past.commit, RESTORED_TAG: "true"}) or _create(past.start, name, tags)
     process = provenance.dvc_process()
@@ -119,7 +119,7 @@ def _parent(past: Past | None) -> str | None:
     key = f"{socket.gethostname()} {process.pid} {process.create_time():.2f}"
     start = datetime.fromtimestamp(process.create_time(), UTC)
     tags = {_PROCESS_TAG: key, _COMMIT_TAG: provenance.git_commit()}
-    return _find({_PROCESS_TAG: key}) or _create(start, f"pipeline, {start:%Y-%m-%d %H:%M}", tags)
+    return _find({_PROCESS_TAG: key}) or _create(start, f"pipeline {start:%m-%d %H:%M}", tags)
 
 
 def _find(tags: Mapping[str, str]) -> str | None:
