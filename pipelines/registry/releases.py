@@ -126,8 +126,8 @@ class Ledger:
         text = path.read_text()
         if "<<<<<<<" in text:
             raise ValueError(
-                f"{path} has a conflict of git: two clones released. Keep their ledger, champion and bundle, then "
-                "release your model again: python -m pipelines.promote NAME --reason WHY"
+                f"{path} has a conflict of git: two clones released. Keep the release that was pushed first, and "
+                "promote your model by hand; the guide to the gate (docs/improve/gate.md, Releases) has the commands"
             )
         ledger = cls(_ENTRIES.validate_json(text))
         ledger._check(path)

@@ -23,6 +23,7 @@ from pipelines.registry.candidates import VALIDATION_FILE, Candidate
 from pipelines.registry.champion import Champion, ChampionRecord
 from pipelines.registry.releases import Ledger, Release
 from service.moods import MOODS
+from tests.conftest import ROOT
 from tests.support import toys
 from tests.support.store import enter
 
@@ -361,13 +362,14 @@ def test_two_clones_that_release_make_a_conflict_in_the_ledger_and_the_second_ta
 ) -> None:
     theirs = tmp_path / "theirs"
     subprocess.run(["git", "clone", "--quiet", repository, theirs], check=True)
-    for directory, weights in ((theirs, "theirs"), (without_mlflow, "ours")):
+    for directory, name in ((theirs, STEADY), (without_mlflow, RIVAL)):
         monkeypatch.chdir(directory)
-        git("config", "user.name", weights)
-        git("config", "user.email", f"{weights}@clinic.example")
-        write_candidate(STEADY, model, weights=weights, score=0.9)
-        promote.main(STEADY, weights)
+        git("config", "user.name", name)
+        git("config", "user.email", f"{name}@clinic.example")
+        write_candidate(name, model, weights="retrained", score=0.9)
+        promote.main(name, "retrained")
         assert record().version == "3"
+        write_equivalence()
         commit()
     git("fetch", "--quiet", str(theirs), "main")
     merged = subprocess.run(["git", "merge", "FETCH_HEAD"], capture_output=True, text=True, check=False)
@@ -375,17 +377,15 @@ def test_two_clones_that_release_make_a_conflict_in_the_ledger_and_the_second_ta
     assert "CONFLICT (content): Merge conflict in models/releases.json" in merged.stdout
     with pytest.raises(ValueError, match="two clones released"):
         Ledger.read()
-    # As the error says: theirs first, then ours again, as the next release.
-    ours = {name: data for name, data in content().items() if name.startswith(("models/steady", "reports/evaluate"))}
-    git("merge", "--abort")
-    mine = {name: Path(name).read_bytes() for name in ours}
-    git("reset", "--quiet", "--hard", "FETCH_HEAD")
-    for name, data in mine.items():
-        Path(name).write_bytes(data)
-    commit()
-    promote.main(STEADY, "ours")
+    # The commands of docs/improve/gate.md.
+    _, _, commands = (ROOT / "docs" / "improve" / "gate.md").read_text().partition("git checkout origin/main -- ")
+    named = commands.partition("\ngit commit")[0].replace("\\", " ").split()
+    git("checkout", "FETCH_HEAD", "--", *(name for name in named if Path(name).exists()))
+    git("commit", "--quiet", "--no-edit")
+    assert [entry.architecture for entry in Ledger.read().entries] == [STEADY, RIVAL, STEADY]
+    promote.main(RIVAL, "better than both")
     assert [entry.number for entry in Ledger.read().entries] == [1, 2, 3, 4]
-    assert record().version == "4"
+    assert (record().architecture, record().version) == (RIVAL, "4")
 
 
 @pytest.mark.slow
