@@ -259,7 +259,7 @@ class Params(Section):
     teacher: TeacherParams
     models: ModelsParams
     candidates: tuple[str, ...] = Field(min_length=1)
-    compared: tuple[str, ...] = ()
+    compared: tuple[str, ...]
     serving: ServingParams
     evaluate: EvaluateParams
     gate: GateParams
