@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -67,3 +68,17 @@ def test_a_wrong_number_ends_it_before_dvc_is_asked(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(plan, "plan", lambda target: pytest.fail("DVC was asked"))
     with pytest.raises(ParamsError, match=r"^params\.yaml: gate\.max_bytes is 'a megabyte'; it should be a valid int"):
         plan.main()
+
+
+@pytest.mark.parametrize(
+    ("target", "commands"),
+    [
+        ("train", ["-m pipelines.plan", "dvc repro"]),
+        ("compare", ["-m pipelines.plan models/dvc.yaml", "dvc repro models/dvc.yaml", "-m pipelines.compare"]),
+    ],
+)
+def test_make_prints_the_cost_before_dvc_starts(target: str, commands: list[str]) -> None:
+    make = ["make", "--dry-run", "--old-file=.venv-dev/.installed", target]
+    lines = subprocess.run(make, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    # Without the environment, its set-up comes first.
+    assert all(line.endswith(command) for line, command in zip(lines[-len(commands) :], commands, strict=True))
