@@ -7,7 +7,6 @@ warning and seconds, never the command.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,22 +15,19 @@ import typer
 from mlflow.entities.model_registry import ModelVersion
 
 from pipelines.registry import mlflow_connection, mlflow_store
-from pipelines.registry.champion import Champion
+from pipelines.registry.releases import Ledger
 
 EXPERIMENT: Final = "mood-monitoring"
 
 
 def find_version(model_version: str) -> ModelVersion | None:
-    """The registered version that a bundle's model version stands for; None if this registry does not know it.
+    """The registered version of a release; None if this registry does not know it.
 
-    A registry restored from git may number versions differently, so the released champion is found by its digest.
+    A registry numbers its versions for itself, so the model is found by its digest in the ledger.
     """
-    champion = Champion.read()
-    if champion is not None and champion.record.version == model_version:
-        return mlflow_store.find_version(champion.record.digest)
-    with suppress(mlflow.MlflowException):
-        return mlflow.MlflowClient().get_model_version(mlflow_store.REGISTERED_MODEL, model_version)
-    return None
+    ledger = Ledger.read()
+    released = next((entry for entry in ledger.entries if str(entry.number) == model_version), None)
+    return mlflow_store.find_version(released.model) if released else None
 
 
 def log(
