@@ -85,7 +85,7 @@ class MonitoringParams(Section):
         min_rows: Fewest rows that allow a verdict.
         sample_rows: Largest number of rows that are compared; a larger window is sampled, its counts stay exact.
         false_alarm_rate: Probability of a false alarm in a window without drift. The tests of all columns share it.
-        large_window: Number of rows from which a smallest distance decides as well; tests would report trifles as drift.
+        large_window: Number of rows from which a smallest distance decides too; tests would report trifles as drift.
         numerical_distance: Smallest Wasserstein distance that is drift, in standard deviations of the reference.
         categorical_distance: Smallest Jensen-Shannon distance that is drift.
         numerical_shift: Smallest Cliff's delta that matters, in [0, 1].
