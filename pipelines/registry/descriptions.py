@@ -9,7 +9,7 @@ from typing import Final
 import mlflow
 from mlflow.entities.model_registry import ModelVersion
 
-from pipelines.registry import mlflow_store
+from pipelines.registry import mlflow_connection, mlflow_store
 
 CARD_ARTIFACTS: Final = "card"
 """Folder of a training's run with the model card."""
@@ -53,4 +53,4 @@ def first_lines(card: str) -> str:
 def _link(text: str, run_id: str, artifact: str) -> str:
     """A link to an artifact, as MLflow's pages address it."""
     experiment = mlflow.get_run(run_id).info.experiment_id
-    return f"[{text}](#/experiments/{experiment}/runs/{run_id}/artifacts/{artifact})"
+    return f"[{text}](#/experiments/{experiment}/runs/{run_id}/artifacts/{artifact}?{mlflow_connection.MODE})"

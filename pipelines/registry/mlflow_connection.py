@@ -26,8 +26,10 @@ from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
 
 DEFAULT_TRACKING_URI: Final = "sqlite:///mlflow.db"
 EXPERIMENT_KIND: Final = "mlflow.experimentKind"
-"""Experiment tag by which MLflow's pages choose between machine learning and agents (GenAI)."""
+"""Experiment tag that says what an experiment is for."""
 MACHINE_LEARNING: Final = "custom_model_development"
+MODE: Final = "workflowType=machine_learning"
+"""Query of a page's address that shows what models need. MLflow 3.17 has the tag, but chooses by address or browser."""
 
 _PATIENCE = {
     MLFLOW_HTTP_REQUEST_MAX_RETRIES: 2,
@@ -74,13 +76,13 @@ def is_server() -> bool:
 
 
 def experiment_page(experiment_id: str, server: str) -> str:
-    """Address of an experiment's page; without its last words MLflow would show what agents need.
+    """Address of an experiment's page; without its query MLflow would show what agents need.
 
     Args:
         experiment_id: Id of an experiment.
         server: Address of a server's pages.
     """
-    return f"{server.rstrip('/')}/#/experiments/{experiment_id}/runs?workflowType=machine_learning"
+    return f"{server.rstrip('/')}/#/experiments/{experiment_id}/runs?{MODE}"
 
 
 def connect(experiment: str) -> None:

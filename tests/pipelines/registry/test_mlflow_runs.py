@@ -80,30 +80,24 @@ def milliseconds(moment: datetime) -> int:
     return int(moment.timestamp() * 1000)
 
 
-def test_a_logged_model_has_the_name_of_its_architecture(candidate: Candidate) -> None:
-    logged = mlflow_store.logged_model(runs.ensure_run(candidate))
+def test_a_restored_model_has_the_name_of_its_architecture_metrics_of_its_best_epoch_and_dates(
+    candidate: Candidate,
+) -> None:
+    run_id = runs.ensure_run(candidate)
+    logged = mlflow_store.logged_model(run_id)
     assert (logged.name, logged.model_type) == (NAME, "classifier")
     assert logged.tags[mlflow_store.DIGEST_TAG] == candidate.digest
     assert logged.tags["trained"] == ENDED.isoformat()
-
-
-def test_models_are_compared_by_the_metrics_of_their_best_epoch(candidate: Candidate) -> None:
-    metrics = {metric.key: metric for metric in mlflow_store.logged_model(runs.ensure_run(candidate)).metrics}
+    metrics = {metric.key: metric for metric in logged.metrics}
     assert metrics["val_cross_entropy"].value == 1.0  # 1.2 in the first epoch, 1.1 in the last
     assert metrics["validation/ferplus/weighted_f1"].value == 0.8
     assert {metric.step for metric in metrics.values()} == {BEST_EPOCH}
-
-
-def test_the_metrics_of_an_evaluation_belong_to_the_faces_they_were_measured_on(candidate: Candidate) -> None:
-    metrics = {metric.key: metric for metric in mlflow_store.logged_model(runs.ensure_run(candidate)).metrics}
+    # Those of the evaluation belong to the faces that they were measured on.
     assert metrics["validation/ferplus/weighted_f1"].dataset_name == "faces/validation"
     assert metrics["test/ferplus/weighted_f1"].dataset_name == "faces/test"
     assert metrics["validation/ferplus/weighted_f1"].dataset_digest == candidate.validation_faces
     assert metrics["size_bytes"].dataset_name is None
-
-
-def test_a_restored_run_has_the_dates_of_its_training(candidate: Candidate) -> None:
-    info = mlflow.get_run(runs.ensure_run(candidate)).info
+    info = mlflow.get_run(run_id).info
     assert (info.start_time, info.end_time) == (milliseconds(STARTED), milliseconds(ENDED))
     assert info.status == "FINISHED"
 
@@ -234,6 +228,7 @@ def test_a_challenger_that_becomes_champion_is_no_challenger_any_more(version: C
     assert version().aliases == ["challenger"]
     mlflow_store.set_champion_alias(version())
     assert version().aliases == ["champion"]
+    assert version().tags["trained"] == ENDED.isoformat()
 
 
 def test_versions_and_model_are_described_by_the_first_lines_of_the_card_and_a_link(
@@ -244,9 +239,8 @@ def test_versions_and_model_are_described_by_the_first_lines_of_the_card_and_a_l
     descriptions.describe(version(), card=card)
     shown = version()
     assert shown.description.startswith("toy: it is better.")
-    link = (
-        f"[Model card](#/experiments/{mlflow_store.experiment_id()}/runs/{shown.run_id}/artifacts/card/MODEL_CARD.md)"
-    )
+    address = f"#/experiments/{mlflow_store.experiment_id()}/runs/{shown.run_id}/artifacts/card/MODEL_CARD.md"
+    link = f"[Model card]({address}?workflowType=machine_learning)"
     registered = mlflow.MlflowClient().get_registered_model(mlflow_store.REGISTERED_MODEL)
     for description in (shown.description, registered.description):
         assert "**Model card: toy**\n\n- **Terms:** these." in description
@@ -254,7 +248,3 @@ def test_versions_and_model_are_described_by_the_first_lines_of_the_card_and_a_l
         assert link in description
     assert mlflow.artifacts.load_text(f"runs:/{shown.run_id}/card/MODEL_CARD.md") == card.read_text()
     assert mlflow_store.reason_of(shown) == "it is better."
-
-
-def test_a_version_says_when_its_model_was_trained(version: Callable[[], Any]) -> None:
-    assert version().tags["trained"] == ENDED.isoformat()
