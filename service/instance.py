@@ -19,6 +19,8 @@ import ipaddress
 import logging
 import os
 import shutil
+import signal
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any, Final
@@ -27,12 +29,15 @@ import bentoml.serving
 from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml._internal.context import server_context
 
+from service import c_library
 from service.settings import Settings
 
 # Names that nothing else will have: what looks like an abandoned instance is deleted.
 _PREFIX: Final[str] = "meaa-instance-"
 _METRICS: Final[str] = "metrics-of-workers"
 _WORKER: Final[str] = "worker-"
+
+_PR_SET_PDEATHSIG: Final[int] = 1  # sys/prctl.h
 
 _logger = logging.getLogger(f"bentoml.{__name__}")  # BentoML shows the information of its own loggers only
 
@@ -67,7 +72,7 @@ def _open_directory() -> str:
     """
     for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         _remove_if_abandoned(path)
-    directory = Path(tempfile.mkdtemp(prefix=_PREFIX))  # only its owner may enter it
+    directory = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))  # only its owner may enter it
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     with contextlib.suppress(OSError):  # a file system without locks: then nobody can remove it too early either
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -98,6 +103,7 @@ def _enter_worker() -> None:
     parent = Path(tempfile.gettempdir())
     if not parent.name.startswith(_PREFIX):
         return  # started by other means than `bentoml serve`
+    _end_with(int(parent.name.removeprefix(_PREFIX).split("-")[0]))
     for path in parent.glob(f"{_WORKER}*"):
         pid = int(path.name.removeprefix(_WORKER))
         if pid == os.getpid() or not runs(pid):
@@ -105,6 +111,19 @@ def _enter_worker() -> None:
     own = parent / f"{_WORKER}{os.getpid()}"
     own.mkdir(exist_ok=True)
     os.environ["TMPDIR"] = tempfile.tempdir = str(own)
+
+
+def _end_with(manager: int) -> None:
+    """Have this worker end with its process manager: nobody else would replace or stop it. Only Linux can tell it.
+
+    Args:
+        manager: Process id of the process manager.
+    """
+    prctl = c_library.function("prctl")
+    if prctl is not None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != manager:  # it has ended already
+            sys.exit()
 
 
 def _create_arbiter(settings: Settings, watchers: list[Any], *, threaded: bool = False, **options: Any) -> Any:

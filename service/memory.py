@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
-from typing import Any, Final
+from typing import Final
+
+from service import c_library
 
 _LARGE_BLOCK: Final[int] = 8 << 20
 """Size in bytes from which on a block is the system's again as soon as it is freed. Ordinary frames have smaller ones,
@@ -28,7 +29,7 @@ _M_ARENA_MAX: Final[int] = -8
 
 def configure() -> None:
     """Have freed memory given back to the system soon; only glibc needs it."""
-    mallopt = _function("mallopt")
+    mallopt = c_library.function("mallopt")
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK)
         mallopt(_M_TRIM_THRESHOLD, _FREE_END)
@@ -37,7 +38,7 @@ def configure() -> None:
 
 def give_back() -> None:
     """Give all free memory back to the system; only glibc needs it."""
-    malloc_trim = _function("malloc_trim")
+    malloc_trim = c_library.function("malloc_trim")
     if malloc_trim is not None:
         malloc_trim(0)
 
@@ -57,11 +58,3 @@ class Returns:
     def _give_back(self) -> None:
         self._due = False
         asyncio.get_running_loop().run_in_executor(None, give_back)
-
-
-def _function(name: str) -> Any:
-    """A function of the C library; None if it has none of this name."""
-    try:
-        return getattr(ctypes.CDLL(None), name)
-    except (AttributeError, OSError):
-        return None

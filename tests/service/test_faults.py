@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from benchmarks import load
@@ -48,6 +49,19 @@ def test_a_killed_worker_and_an_orderly_end_lose_no_request_of_others_and_no_lin
         assert drained.exit_code == 0
         assert {answer.status for answer in answers} <= {200, 422}
         assert lines(log) >= before + sum(answer.status == 200 for answer in answers)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells a process that its parent has ended")
+def test_workers_end_with_their_process_manager(tmp_path: Path) -> None:
+    with serve(tmp_path) as server:
+        workers = server.workers()
+        assert workers
+        server.process.kill()
+        _, alive = psutil.wait_procs(workers, timeout=20)
+    for worker in alive:
+        worker.kill()
+    assert not alive
 
 
 def test_a_full_disk_costs_no_request_and_one_warning(guarded_server: Server, photo: bytes) -> None:
