@@ -103,7 +103,7 @@ class Observation:
         time: Time of the response, UTC, ISO 8601.
         request: Id of the request, which its response carries too: a label that arrives later is joined by it.
         model_version: Number of the classifier's release.
-        model_digest: Digest of the classifier; see `service.classifier.digest_of`.
+        model_digest: Digest of the classifier; see `service.classifier.digest_of`. Rows of earlier releases lack it.
         outcome: `answered` or `no_face`.
         mood: Estimated mood.
         probability_positive: Probability of the mood `positive`.
@@ -129,7 +129,7 @@ class Observation:
     time: str
     request: str
     model_version: str
-    model_digest: str
+    model_digest: str | None
     outcome: Outcome
     mood: str | None
     probability_positive: float | None

@@ -14,7 +14,7 @@ from typing import Final
 from pipelines import markdown, paths
 from pipelines.data import test_sets
 from pipelines.params import Params
-from pipelines.registry.candidates import METRICS_FILE, PROVENANCE_FILE
+from pipelines.registry.candidates import METRICS_FILE, PROVENANCE_FILE, Candidate
 from pipelines.registry.champion import Champion
 
 RESULTS_FILE: Final = "results.md"
@@ -28,6 +28,7 @@ def table(params: Params) -> str:
     models = [
         {
             "name": name,
+            "released": champion is not None and _digest(name) == champion.record.digest,
             "recipe": params.model(name).recipe,
             "metrics": json.loads((params.evaluation(name) / METRICS_FILE).read_text()),
             "provenance": json.loads((params.evaluation(name) / PROVENANCE_FILE).read_text()),
@@ -42,11 +43,15 @@ def table(params: Params) -> str:
         if not one["differs"] and provenance["faces"] != today:
             one["differs"] = ["faces cut otherwise than the candidates'"]
     models.sort(key=lambda one: one["metrics"]["test"]["ferplus"]["weighted_f1"], reverse=True)
-    return markdown.page(
-        Path(__file__).with_suffix(".md.j2"),
-        candidates=models,
-        champion=champion.record.architecture if champion else None,
-    )
+    return markdown.page(Path(__file__).with_suffix(".md.j2"), candidates=models)
+
+
+def _digest(name: str) -> str | None:
+    """The digest of a model; None if its files are not here."""
+    try:
+        return Candidate.of(name).digest
+    except FileNotFoundError:
+        return None
 
 
 def write(params: Params) -> None:

@@ -136,6 +136,16 @@ def test_a_row_without_a_necessary_column_has_the_wrong_schema(tmp_path: Path, c
     assert found.bad_lines == {log.WRONG_SCHEMA: 1}
 
 
+def test_rows_of_a_release_that_logged_no_digest_still_count(tmp_path: Path) -> None:
+    rows = predictions(3, seed=1)
+    for row in rows[:2]:
+        del row["model_digest"]
+    (tmp_path / "log.jsonl").write_bytes(text(rows))
+    found = read(tmp_path / "log.jsonl")
+    assert found.bad_lines == {}
+    assert found.rows["model_digest"].isna().tolist() == [True, True, False]
+
+
 def test_a_row_of_an_image_without_a_face_is_no_bad_line(write_log: Write) -> None:
     row = predictions(1, seed=1)[0]
     kept = ("time", "request", "model_version", "model_digest", "latency_ms")

@@ -12,7 +12,8 @@ import pytest
 from pipelines import paths
 from pipelines.data import test_sets
 from pipelines.params import Params
-from pipelines.registry import results
+from pipelines.registry import promotion, results
+from pipelines.registry.candidates import Candidate
 from tests.conftest import ROOT
 from tests.support import toys
 
@@ -30,6 +31,26 @@ def test_the_table_names_the_champion_and_every_evaluated_model_once(monkeypatch
     names = [line.split(" | ")[0].removeprefix("| ") for line in lines[2:]]
     assert sorted(name.strip("*") for name in names) == sorted(params.evaluated)
     assert len([name for name in names if name.startswith("**")]) == 1
+
+
+def test_a_model_that_was_trained_again_is_not_taken_for_the_champion_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    toys.write_params(tmp_path, ["steady"])
+    toys.write_candidate("steady", toys.brightness_model(), weights="first", score=0.8)
+    toys.write_test_sets(paths.TEST_SETS, test_sets.FIRST)
+    promotion.release(
+        Candidate.of("steady"),
+        action="promote",
+        gate="promoted",
+        reason="the first",
+        decision=None,
+        training_parameters={"architecture": "steady"},
+    )
+    assert "| **steady** |" in results.table(Params.read())
+    toys.write_candidate("steady", toys.brightness_model(4.0), weights="second", score=0.7)
+    assert "| steady |" in results.table(Params.read())
 
 
 def test_figures_of_other_test_sets_are_marked_and_say_which(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
