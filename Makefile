@@ -54,8 +54,8 @@ Then run make again
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-fast lint docs data train plots mlflow bento containerize drift monitor-ui peers bench soak \
-    fuzz lock clean FORCE
+.PHONY: help serve test test-fast lint docs data train compare plots mlflow bento containerize drift monitor-ui peers bench \
+    soak fuzz lock clean FORCE
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -120,15 +120,27 @@ data: $(DEV)/.installed  ## fetch the dataset (dvc pull)
 	$(DEV)/bin/dvc pull
 
 # DVC runs the stages' commands by name, so that the environment must come first on the path.
-train: $(DEV)/.installed  ## run what changed: prepare, train, evaluate, register, package (dvc repro)
+train: $(DEV)/.installed  ## say what it costs, then run what changed and a candidate needs, to the bundle (dvc repro)
+	@$(DEV)/bin/python -m pipelines.plan
 	PATH="$(CURDIR)/$(DEV)/bin:$$PATH" dvc repro
+
+compare: $(DEV)/.installed  ## the same for all models of params.yaml, and all of them by the gate's rule
+	@$(DEV)/bin/python -m pipelines.plan models/dvc.yaml
+	PATH="$(CURDIR)/$(DEV)/bin:$$PATH" dvc repro models/dvc.yaml
+	@$(DEV)/bin/python -m pipelines.compare
 
 plots: $(DEV)/.installed  ## curves, confusion and reliability of all candidates as one page (dvc plots show)
 	$(DEV)/bin/python -m pipelines.plots_page
 
-mlflow: $(DEV)/.installed  ## runs, models and the registry at http://127.0.0.1:5000
-	@$(DEV)/bin/python -m pipelines.restore_runs
-	$(DEV)/bin/mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" --host 127.0.0.1 --port 5000
+# A server has the pages itself; any other store gets them here.
+MLFLOW_PORT ?= 5000
+mlflow: $(DEV)/.installed  ## runs, models and the registry at http://127.0.0.1:5000 (MLFLOW_PORT=5001)
+	@$(DEV)/bin/python -m pipelines.restore_runs --ui http://127.0.0.1:$(MLFLOW_PORT)
+	@case "$$MLFLOW_TRACKING_URI" in \
+	    http://*|https://*) ;; \
+	    *) exec $(DEV)/bin/mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" \
+	        --host 127.0.0.1 --port $(MLFLOW_PORT) ;; \
+	esac
 
 bento: $(DEV)/.installed  ## pack service, model and locked dependencies (bentoml build)
 	$(DEV)/bin/python -m pipelines.export.to_bento
@@ -143,6 +155,7 @@ containerize: bento  ## make a container image of the bento, with the engine fou
 	echo "Building with $$engine ..."; \
 	$(DEV)/bin/bentoml containerize $(BENTO):latest --backend $$engine --image-tag $(BENTO):latest
 
+# Ends with 0 or 2, as the command does.
 drift: $(DEV)/.installed  ## are live predictions still like the reference? (DRIFT="--since 7d")
 	@$(DEV)/bin/python -m monitoring.drift $(DRIFT)
 

@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 from typing import Any, Final
 
-from monitoring.params import MonitoringParams, WebhookParams
+from monitoring.params import FeedbackParams, MonitoringParams, RebaseParams, WebhookParams
 from pipelines import params
 from pipelines.markdown import table
 from service.classifier import InputSpec
@@ -39,6 +39,8 @@ SECTIONS: Final[dict[str, type]] = {
     "evaluate": params.EvaluateParams,
     "gate": params.GateParams,
     "monitoring": MonitoringParams,
+    "monitoring.rebase": RebaseParams,
+    "monitoring.feedback": FeedbackParams,
     "monitoring.webhook": WebhookParams,
 }
 """The documented parts of `params.yaml`."""

@@ -1,18 +1,40 @@
-"""Probable causes of drift, in words, from the columns that have drifted; and the time of its onset."""
+"""Probable causes of drift, in words, from the columns that have drifted; and the time of its onset.
+
+One change moves several columns: a dark room lowers the contrast as well. Such side effects are left out, but only if
+
+- the change can move the column: frames of another size do not darken faces; and
+- both began together: what has differed from the reference all along, such as the camera, does not explain what began
+  at noon.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Final
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from monitoring import comparison
 from monitoring.comparison import ColumnDrift
 from service.moods import MOODS
 from service.observation import PROBABILITIES
+
+
+@dataclass(frozen=True)
+class Onset:
+    """Where in a window the drift of a column begins.
+
+    Attributes:
+        row: Number of the first drifted row.
+        before_window: Whether the drift fills the window, so that it may have begun earlier.
+    """
+
+    row: int
+    before_window: bool
 
 
 @dataclass(frozen=True)
@@ -24,12 +46,28 @@ class Cause:
         title: Short title for people.
         explanation: The change in numbers, and what usually causes it.
         column: Column that shows it best.
+        since: Time of the onset; None if it is not known.
+        before_window: Whether it fills the window, so that it may have begun earlier.
     """
 
     name: str
     title: str
     explanation: str
     column: str
+    since: datetime | None = None
+    before_window: bool = False
+
+    @property
+    def onset(self) -> str | None:
+        """The onset as a sentence; None if it is not known."""
+        if self.since is None:
+            return None
+        time = f"{self.since:%Y-%m-%d %H:%M} UTC"
+        return f"Since {time} or earlier: the drift fills the window." if self.before_window else f"Since about {time}."
+
+    def at(self, since: datetime, before_window: bool) -> Cause:
+        """The same cause with an onset."""
+        return replace(self, since=since, before_window=before_window)
 
 
 @dataclass(frozen=True)
@@ -85,48 +123,179 @@ _APPEARANCE: Final[dict[str, tuple[str, _Change, _Change]]] = {
 }
 """Columns that describe the image: phrase, and meaning of shifts down and up. Among equal shifts the first leads."""
 
+_SIDE_EFFECTS: Final[dict[str, tuple[str, ...]]] = {
+    "frame_height": ("face_share", "sharpness", "contrast"),
+    "face_share": ("sharpness", "contrast", "colourfulness"),
+    "brightness": ("face_share", "sharpness", "contrast", "warmth", "tint", "colourfulness"),
+    "sharpness": ("face_share", "contrast", "colourfulness"),
+    "warmth": ("tint", "colourfulness", "contrast"),
+    "tint": ("warmth", "colourfulness", "contrast"),
+    "contrast": ("sharpness", "colourfulness"),
+}
+"""Columns that move as well if a column drifts, by that column."""
+
 _COLOURS: Final = ("warmth", "tint", "colourfulness")
 _CERTAINTY: Final = ("confidence", "entropy")
-_MAIN_SHARE: Final = 0.6  # of the largest shift: columns below are side effects rather than further causes
+_SIDE_EFFECT: Final = 0.6  # of the cause's shift: a column that has moved further is a cause of its own
+_TOGETHER: Final = 0.1  # of the window's rows between two onsets: more, and they are two changes
 
 
-def name_causes(columns: Sequence[ColumnDrift]) -> list[Cause]:
-    """Probable causes of the drifted columns, the most probable first; empty if no column has drifted.
+def name_causes(
+    columns: Sequence[ColumnDrift], baseline: str, *, onsets: Mapping[str, Onset] | None = None, rows: int = 0
+) -> list[Cause]:
+    """Probable causes of the drifted columns; empty if no column has drifted.
 
-    A changed image changes the predictions too, so moods and confidence count only if no image column has drifted.
-    Image columns count only if they have shifted nearly as far as the one that has shifted furthest.
+    What began within the window comes before what has differed all along, then what has shifted further. A changed
+    image changes the predictions too, so moods, confidence and detections count only if no image column drifted with
+    them.
+
+    Args:
+        columns: Columns of a comparison, drifted or not.
+        baseline: Name of the reference, for sentences.
+        onsets: Onsets by drifted column; the drift of any other column fills the window.
+        rows: Number of rows of the window that the onsets refer to.
     """
-    drifted = {column.column: column for column in columns if column.drifted}
-    causes = []
-    images = sorted((drifted[name] for name in _APPEARANCE if name in drifted), key=_strength, reverse=True)
-    if "frame_width" in drifted and "frame_height" not in drifted:
-        causes.append(
-            _cause(
-                drifted["frame_width"],
-                "width of the frames in pixels",
-                _Change("other_shape", "Frames of another shape", "another camera, or a rotated one"),
-            )
-        )
-    elif images:
-        main = [column for column in images if _strength(column) >= _MAIN_SHARE * _strength(images[0])]
+    return _Namer({column.column: column for column in columns}, baseline, onsets or {}, rows).causes()
+
+
+@dataclass(frozen=True)
+class _Namer:
+    """The columns of a comparison by name, and what else `name_causes` knows."""
+
+    columns: dict[str, ColumnDrift]
+    baseline: str
+    onsets: Mapping[str, Onset]
+    rows: int
+
+    def causes(self) -> list[Cause]:
+        found = self._of_images()
+        if self._drifted("outcome"):
+            found.append(self._of_outcome())
+        moods = [name for name in ("mood", *PROBABILITIES) if self._drifted(name)]
+        certainty = [name for name in _CERTAINTY if self._drifted(name)]
+        others = [
+            name
+            for name in self.columns
+            if self._drifted(name)
+            and name not in (*_APPEARANCE, "frame_width", "outcome", "mood", *PROBABILITIES, *_CERTAINTY)
+        ]
+        for names, of in ((moods, self._of_moods), (certainty, self._of_certainty), (others, self._of_detections)):
+            if names and not any(self._together(names[0], cause.column) for cause in found):
+                found.append(of(names[0]))
+        return sorted(found, key=lambda cause: self._onset(cause.column).before_window)
+
+    def _of_images(self) -> list[Cause]:
+        images = sorted((name for name in _APPEARANCE if self._drifted(name)), key=self._strength, reverse=True)
+        main = [name for name in images if not any(self._is_side_effect(name, of) for of in images)]
         # The three colour columns share one cause; warmth and tint describe it better than colourfulness.
-        coloured = [column for column in main if column.column in _COLOURS]
-        coloured.sort(key=lambda column: (column.column != "colourfulness", abs(column.shift)), reverse=True)
-        causes += [_of_appearance(column) for column in main if column not in coloured[1:]]
-    if "outcome" in drifted:
-        causes.append(_of_outcome(drifted["outcome"]))
-    if not causes and any(name in drifted for name in (*PROBABILITIES, "mood")):
-        causes.append(_of_moods(drifted, columns))
-    if not causes and any(name in drifted for name in _CERTAINTY):
-        causes.append(_of_certainty(next(drifted[name] for name in _CERTAINTY if name in drifted)))
-    if not causes and drifted:
-        column = next(iter(drifted.values()))
+        coloured = [name for name in main if name in _COLOURS]
+        coloured.sort(key=lambda name: (name != "colourfulness", self._strength(name)), reverse=True)
+        found = [self._of_appearance(name) for name in main if name not in coloured[1:]]
+        if self._drifted("frame_width") and not self._drifted("frame_height"):
+            change = _Change("other_shape", "Frames of another shape", "another camera, or a rotated one")
+            found.append(self._cause("frame_width", "width of the frames in pixels", change))
+        return found
+
+    def _drifted(self, name: str) -> bool:
+        return name in self.columns and self.columns[name].drifted
+
+    def _onset(self, name: str) -> Onset:
+        return self.onsets.get(name, Onset(0, before_window=True))
+
+    def _strength(self, name: str) -> float:
+        """Absolute shift; among equal shifts the earlier column of `_APPEARANCE` is stronger."""
+        return abs(self.columns[name].shift) + 0.001 * (len(_APPEARANCE) - list(_APPEARANCE).index(name))
+
+    def _is_side_effect(self, name: str, of: str) -> bool:
+        return (
+            name in _SIDE_EFFECTS.get(of, ())
+            and self._strength(name) < _SIDE_EFFECT * self._strength(of)
+            and self._together(name, of)
+        )
+
+    def _together(self, name: str, other: str) -> bool:
+        """Whether two drifts began together."""
+        one, two = self._onset(name), self._onset(other)
+        if one.before_window or two.before_window:
+            return one.before_window == two.before_window
+        return abs(one.row - two.row) <= _TOGETHER * self.rows
+
+    def _cause(self, name: str, what: str, change: _Change) -> Cause:
+        """Cause of a numerical column's drift."""
+        column = self.columns[name]
+        medians = f"The median {what} is {column.current:.3g}; in {self.baseline} it is {column.reference:.3g}."
+        return Cause(change.name, change.title, f"{medians} Possible causes: {change.guess}.", name)
+
+    def _of_appearance(self, name: str) -> Cause:
+        what, down, up = _APPEARANCE[name]
+        return self._cause(name, what, up if self.columns[name].shift > 0 else down)
+
+    def _of_outcome(self) -> Cause:
+        column = self.columns["outcome"]
+        before, after = (_share(shares, "no_face") for shares in (column.reference, column.current))
+        return Cause(
+            "no_face",
+            "More frames without a face",
+            f"No face was found in {after:.1%} of the frames; in {self.baseline} it was {before:.1%}. Possible causes: "
+            "nobody in the image, or faces that the detector misses because they are dark, small, covered or turned "
+            "away.",
+            "outcome",
+        )
+
+    def _of_moods(self, name: str) -> Cause:
+        mood = self.columns["mood"]
+        before, after = ({key: _share(shares, key) for key in MOODS} for shares in (mood.reference, mood.current))
+        change = {key: after[key] - before[key] for key in MOODS}
+        more, less = max(MOODS, key=lambda key: change[key]), min(MOODS, key=lambda key: change[key])
+        shares = " and ".join(f"{after[key]:.0%} {key}, not {before[key]:.0%}" for key in (more, less))
+        return Cause(
+            "mood_mix",
+            f"Other moods: more {more}, less {less}",
+            f"The predictions are {shares} as in {self.baseline}. The images have not changed with them. Possible "
+            "causes: other people, another use, or patients who feel different.",
+            name,
+        )
+
+    def _of_certainty(self, name: str) -> Cause:
+        surer = (self.columns[name].shift > 0) == (name == "confidence")
+        guess = "images and moods have not changed with it, so other people, or covered faces"
+        title = "The model is more confident" if surer else "The model is less confident"
+        return self._cause(name, f"{name} of the predictions", _Change("certainty", title, guess))
+
+    def _of_detections(self, name: str) -> Cause:
         change = _Change("detection", "Different face detections", "more people in the image, or turned heads")
-        causes.append(_cause(column, column.column.replace("_", " "), change))
-    return causes
+        return self._cause(name, name.replace("_", " "), change)
 
 
-def onset(reference: pd.Series, current: pd.Series, shift: float) -> int:
+def find_onset(reference: pd.Series, current: pd.Series, column: ColumnDrift, level: float) -> Onset:
+    """The onset of a column's drift.
+
+    The drift fills the window unless the rows before the onset differ from those after it by more than chance, and have
+    drifted less than half as far as all rows.
+
+    Args:
+        reference: Comparable values of the reference.
+        current: Comparable live values, oldest first, both with missing ones.
+        column: Result of the column's comparison.
+        level: Largest p-value that is no chance.
+    """
+    reference, rows = reference.dropna(), np.flatnonzero(current.notna())
+    current = current.dropna()
+    position = change_point(reference, current, column.shift)
+    head, tail = current.iloc[:position], current.iloc[position:]
+    if len(head) <= len(current) // 50:
+        return Onset(int(rows[position]), before_window=True)
+    if column.column == "outcome":
+        before, early, all_rows = (comparison.without_face(values) for values in (reference, head, current))
+        drifted = early - before >= (all_rows - before) / 2
+    else:
+        drifted = comparison.shift(reference, head) * np.sign(column.shift) >= abs(column.shift) / 2
+    if drifted or comparison.chance(head, tail, level) > level:
+        return Onset(int(rows[0]), before_window=True)
+    return Onset(int(rows[position]), before_window=False)
+
+
+def change_point(reference: pd.Series, current: pd.Series, shift: float) -> int:
     """Position of the first drifted row: the start of the suffix with the largest sum of evidence (CUSUM).
 
     Page, "Continuous inspection schemes", Biometrika 1954, with the size of the change estimated from the data.
@@ -155,57 +324,6 @@ def onset(reference: pd.Series, current: pd.Series, shift: float) -> int:
         )
         evidence = current.map(np.log(after / before)).to_numpy(dtype=np.float64)
     return int(np.argmax(np.cumsum(evidence[::-1])[::-1]))
-
-
-def _strength(column: ColumnDrift) -> float:
-    """Absolute shift; among equal shifts the earlier column of `_APPEARANCE` is stronger."""
-    return abs(column.shift) + 0.001 * (len(_APPEARANCE) - list(_APPEARANCE).index(column.column))
-
-
-def _cause(column: ColumnDrift, what: str, change: _Change) -> Cause:
-    """Cause of a numerical column's drift."""
-    medians = f"The median {what} went from {column.reference:.3g} to {column.current:.3g}."
-    return Cause(change.name, change.title, f"{medians} Possible causes: {change.guess}.", column.column)
-
-
-def _of_appearance(column: ColumnDrift) -> Cause:
-    what, down, up = _APPEARANCE[column.column]
-    return _cause(column, what, up if column.shift > 0 else down)
-
-
-def _of_outcome(column: ColumnDrift) -> Cause:
-    before, after = (_share(shares, "no_face") for shares in (column.reference, column.current))
-    return Cause(
-        "no_face",
-        "More frames without a face",
-        f"No face was found in {after:.1%} of the frames, {before:.1%} in the reference. Possible causes: nobody in the"
-        " image, or faces that the detector misses because they are dark, small, covered or turned away.",
-        "outcome",
-    )
-
-
-def _of_moods(drifted: dict[str, ColumnDrift], columns: Sequence[ColumnDrift]) -> Cause:
-    mood = next(column for column in columns if column.column == "mood")
-    before, after = ({key: _share(shares, key) for key in MOODS} for shares in (mood.reference, mood.current))
-    more, less = (
-        max(MOODS, key=lambda key: after[key] - before[key]),
-        min(MOODS, key=lambda key: after[key] - before[key]),
-    )
-    changes = " and ".join(f"{key} from {before[key]:.0%} to {after[key]:.0%}" for key in (more, less))
-    return Cause(
-        "mood_mix",
-        f"Other moods: more {more}, less {less}",
-        f"The share of {changes} of the predictions. The images look as before. Possible causes: other people, another "
-        "use, or patients who feel different.",
-        "mood" if "mood" in drifted else next(name for name in PROBABILITIES if name in drifted),
-    )
-
-
-def _of_certainty(column: ColumnDrift) -> Cause:
-    surer = (column.shift > 0) == (column.column == "confidence")
-    guess = "images and moods are as before, so other people, or covered faces"
-    title = "The model is more confident" if surer else "The model is less confident"
-    return _cause(column, f"{column.column} of the predictions", _Change("certainty", title, guess))
 
 
 def _share(shares: float | dict[str, float], key: str) -> float:

@@ -1,17 +1,18 @@
 """Drift tests: live rows against the reference, column by column, with Evidently.
 
-Below `large_window` rows statistical tests decide: Kolmogorov-Smirnov for numbers, the chi-square test of a contingency
-table for categories. Each column gets an equal share of the false-alarm rate (Bonferroni). From `large_window` rows on
-tests would report any trifle, and distances decide: Wasserstein for numbers, Jensen-Shannon for categories.
+A column has drifted if both hold:
 
-Besides, a column counts as drifted only if its shift is large enough to matter: the rows of a window are rarely
-independent, and one person's rows do not represent everybody's. The share of frames without a face must grow by a
-margin; a smaller share is no drift.
+- The change is not chance: p-values of the Mann-Whitney test for numbers, of a contingency table for categories and for
+  numbers with few values (`monitoring.drift_tests`, which allow for rows of one person being alike). Each column gets
+  an equal share of the false-alarm rate (Bonferroni).
+- The change is large enough to matter: a smallest shift; for the share of frames without a face, a smallest increase.
+  From `large_window` rows on, where nothing is chance, also a smallest distance: Wasserstein for numbers,
+  Jensen-Shannon for categories.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,13 +20,13 @@ import numpy as np
 import pandas as pd
 from evidently import DataDefinition, Dataset, Report
 from evidently.core.report import Snapshot
-from evidently.legacy.calculations.stattests import StatTest, register_stattest
 from evidently.legacy.calculations.stattests.registry import get_registered_stattest
 from evidently.legacy.core import ColumnType
 from evidently.metrics import RowCount, ValueDrift
 from evidently.presets import DataSummaryPreset
-from scipy.stats import chi2_contingency, rankdata
+from scipy.stats import rankdata
 
+from monitoring.drift_tests import CONTINGENCY, MANN_WHITNEY, contingency, mann_whitney
 from monitoring.log import NUMBERS
 from monitoring.params import MonitoringParams
 from service.observation import PROBABILITIES
@@ -35,29 +36,37 @@ CATEGORICAL: Final = ("mood", "outcome")
 TESTED: Final = (*NUMERICAL, *CATEGORICAL)
 """The compared columns. Prometheus watches latency; that of the machine that made the reference says nothing here."""
 
-
-def _contingency(reference: pd.Series, current: pd.Series, _: ColumnType, threshold: float) -> tuple[float, bool]:
-    """Chi-square test of whether two samples of categories share a distribution: p-value, and whether it is drift."""
-    counts = pd.concat([reference.value_counts(), current.value_counts()], axis=1).fillna(0).to_numpy()
-    p_value = float(chi2_contingency(counts).pvalue) if len(counts) > 1 else 1.0
-    return p_value, p_value <= threshold
-
-
-# Evidently's own chi-square test takes the reference's shares as exact: too many false alarms with a small reference.
-CONTINGENCY: Final = StatTest("contingency", "chi-square p_value (two samples)", [ColumnType.Categorical], 0.05)
-register_stattest(CONTINGENCY, default_impl=_contingency)
-
 _SHARES: Final = (*PROBABILITIES, "confidence", "entropy")
-_DECIMALS: Final = 3
+_DECIMALS: Final = dict.fromkeys(NUMERICAL, 5) | dict.fromkeys(_SHARES, 3)
+"""Decimal places. The log has five. The tests use ranks and would find a probability of 0.00002 where a confident
+network answered 0.00001 before: an irrelevant effect of slightly different light."""
+
+_FEW: Final = 10
+"""Most distinct values, of both samples together, of a number that is tested as a category."""
 
 
-def _as_compared(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows with rounded probabilities.
+def comparable(rows: pd.DataFrame) -> pd.DataFrame:
+    """The compared columns of rows, in the one form in which reference and live rows may be compared.
 
-    The tests use ranks and would find 0.00002 where a confident network answered 0.00001 before: an irrelevant effect
-    of slightly different light.
+    The reference is stored as float32, and other sources of rows may have other types. Rounding to float32 and then to
+    decimal places gives equal numbers for all of them: 0.97599 as float32 is not 0.97599 as float64, and ranks
+    would tell the two apart. What is no finite number counts as missing.
+
+    Args:
+        rows: Rows with columns of `TESTED`, of any type.
+
+    Returns:
+        Numbers as float64, texts as objects; missing numbers are NaN, missing texts None.
     """
-    return rows.round(dict.fromkeys(_SHARES, _DECIMALS))
+    columns: dict[str, Any] = {}
+    for name in (name for name in TESTED if name in rows):
+        if name in CATEGORICAL:
+            columns[name] = rows[name].astype(object).where(rows[name].notna(), None)
+        else:
+            with np.errstate(over="ignore"):  # a number that float32 cannot hold becomes infinite
+                values = rows[name].to_numpy(np.float32, na_value=np.nan).astype(np.float64)
+            columns[name] = np.where(np.isfinite(values), values, np.nan).round(_DECIMALS[name])
+    return pd.DataFrame(columns, index=rows.index)
 
 
 @dataclass(frozen=True)
@@ -67,19 +76,31 @@ class Test:
     Attributes:
         column: Name of the column.
         kind: Type of its values, in Evidently's terms.
-        method: Evidently's name of the test or distance.
+        test: Evidently's name of the test that gives the p-value.
+        level: Largest p-value that is no chance.
+        method: Evidently's name of the test or distance that gives the score.
         threshold: Largest p-value, or smallest distance, that is drift.
     """
 
     column: str
     kind: ColumnType
+    test: str
+    level: float
     method: str
     threshold: float
 
     @property
     def metric(self) -> ValueDrift:
-        """The test as a metric of an Evidently report."""
+        """The score as a metric of an Evidently report."""
         return ValueDrift(column=self.column, method=self.method, threshold=self.threshold)
+
+    def run(self, reference: pd.Series, current: pd.Series) -> tuple[float, float, bool]:
+        """p-value, score, and whether both are significant, of values without missing ones, in order of time."""
+        chance = get_registered_stattest(self.test, self.kind)(reference, current, self.kind, self.level)
+        score = chance
+        if self.method != self.test:
+            score = get_registered_stattest(self.method, self.kind)(reference, current, self.kind, self.threshold)
+        return float(chance.drift_score), float(score.drift_score), bool(chance.drifted and score.drifted)
 
 
 @dataclass(frozen=True)
@@ -88,10 +109,11 @@ class ColumnDrift:
 
     Attributes:
         column: Name of the column.
-        method: Evidently's name of the test or distance.
+        method: Evidently's name of the test or distance that gives the score.
         score: p-value or distance; NaN if the test was skipped.
         threshold: Threshold of the score, see `Test`.
-        significant: Whether the score passes the threshold.
+        p_value: p-value, also if a distance is the score; NaN if the test was skipped.
+        significant: Whether the change is no chance and the score passes the threshold.
         drifted: Whether the column is significant and has also shifted far enough to matter.
         shift: Cliff's delta of a number, P(live > reference) - P(live < reference), in [-1, 1]; total variation
             distance of categories, in [0, 1].
@@ -104,6 +126,7 @@ class ColumnDrift:
     method: str
     score: float
     threshold: float
+    p_value: float
     significant: bool
     drifted: bool
     shift: float
@@ -113,102 +136,139 @@ class ColumnDrift:
 
 
 def choose_tests(reference: pd.DataFrame, current: pd.DataFrame, params: MonitoringParams) -> list[Test]:
-    """A test for every column that has values on both sides."""
+    """A test for every column that has values on both sides, in the order of `TESTED`."""
+    return _tests(comparable(reference), comparable(current), params)
+
+
+def _tests(reference: pd.DataFrame, current: pd.DataFrame, params: MonitoringParams) -> list[Test]:
+    """The tests of comparable rows."""
     columns = [name for name in TESTED if reference[name].notna().any() and current[name].notna().any()]
-    large = len(current) >= params.large_window
-    share = params.false_alarm_rate / max(1, len(columns))
-    numerical = ("wasserstein", params.numerical_distance) if large else ("ks", share)
-    categorical = ("jensenshannon", params.categorical_distance) if large else (CONTINGENCY.name, share)
-    return [
-        Test(name, ColumnType.Numerical, *numerical)
-        if name in NUMERICAL
-        else Test(name, ColumnType.Categorical, *categorical)
-        for name in columns
-    ]
+    level = params.false_alarm_rate / max(1, len(columns))
+    tests = []
+    for name in columns:
+        kind = ColumnType.Numerical if name in NUMERICAL else ColumnType.Categorical
+        few = kind == ColumnType.Categorical or _has_few_values(reference[name], current[name])
+        test = CONTINGENCY.name if few else MANN_WHITNEY.name
+        method, threshold = test, level
+        if len(current) >= params.large_window:
+            method = "jensenshannon" if few else "wasserstein"
+            threshold = params.categorical_distance if few else params.numerical_distance
+        tests.append(Test(name, kind, test, level, method, threshold))
+    return tests
+
+
+def _has_few_values(reference: pd.Series, current: pd.Series) -> bool:
+    """Whether the two samples of a number have few distinct values, one in the extreme: a camera's frame size."""
+    return len({*reference.dropna().unique(), *current.dropna().unique()}) <= _FEW
 
 
 def compare(
-    reference: pd.DataFrame, current: pd.DataFrame, params: MonitoringParams, *, complete: bool = True
+    reference: pd.DataFrame,
+    current: pd.DataFrame,
+    params: MonitoringParams,
+    *,
+    complete: bool = True,
+    counts: Mapping[str, Mapping[str, int]] | None = None,
 ) -> list[ColumnDrift]:
     """Drift of every column, in the order of `TESTED`.
 
     Args:
         reference: Reference rows with the columns of `TESTED`.
-        current: Live rows with the same columns, at least one.
+        current: Live rows with the same columns, at least one, in order of time.
         params: Thresholds and rates.
         complete: Whether to test columns whose shift is too small for drift as well; the tests are what takes time.
+        counts: Number of live rows by value, by column of `CATEGORICAL`, if `current` is a sample of the rows.
     """
-    reference, current = _as_compared(reference), _as_compared(current)
+    reference, current = comparable(reference), comparable(current)
     return [
-        _drift_of(test, reference[test.column].dropna(), current[test.column].dropna(), params, complete)
-        for test in choose_tests(reference, current, params)
+        _drift_of(
+            test,
+            reference[test.column].dropna(),
+            current[test.column].dropna(),
+            params,
+            complete,
+            (counts or {}).get(test.column),
+        )
+        for test in _tests(reference, current, params)
     ]
 
 
 def run_report(reference: pd.DataFrame, current: pd.DataFrame, params: MonitoringParams) -> Snapshot:
-    """Evidently's report: the tests of `compare`, then the statistics and missing values of each column."""
-    tests = choose_tests(reference, current, params)
-    return run_metrics([RowCount(), *(test.metric for test in tests), DataSummaryPreset()], reference, current, params)
-
-
-def run_metrics(
-    metrics: Sequence[Any], reference: pd.DataFrame, current: pd.DataFrame, params: MonitoringParams, **details: Any
-) -> Snapshot:
-    """A report of Evidently's metrics on the columns that have values on both sides.
-
-    Args:
-        metrics: Metrics and presets of Evidently.
-        reference: Reference rows.
-        current: Live rows.
-        params: Thresholds and rates.
-        details: Further arguments of `evidently.Report.run`, such as `timestamp` and `tags`.
-    """
-    tests = choose_tests(reference, current, params)
+    """Evidently's report: the scores of `compare`, then the statistics and missing values of each column."""
+    reference, current = comparable(reference), comparable(current)
+    tests = _tests(reference, current, params)
     definition = DataDefinition(
         numerical_columns=[test.column for test in tests if test.kind == ColumnType.Numerical],
         categorical_columns=[test.column for test in tests if test.kind == ColumnType.Categorical],
     )
     columns = [test.column for test in tests]
-    live, compared = (
-        Dataset.from_pandas(_as_compared(rows)[columns], data_definition=definition) for rows in (current, reference)
-    )
+    live, compared = (Dataset.from_pandas(rows[columns], data_definition=definition) for rows in (current, reference))
     with np.errstate(invalid="ignore"):  # correlations of a constant column
-        return Report(list(metrics)).run(live, compared, **details)
+        return Report([RowCount(), *(test.metric for test in tests), DataSummaryPreset()]).run(live, compared)
 
 
 def _drift_of(
-    test: Test, reference: pd.Series, current: pd.Series, params: MonitoringParams, complete: bool
+    test: Test,
+    reference: pd.Series,
+    current: pd.Series,
+    params: MonitoringParams,
+    complete: bool,
+    counts: Mapping[str, int] | None,
 ) -> ColumnDrift:
-    """Test a column, given its values without missing ones."""
+    """Test a column, given its comparable values without missing ones; `counts` if the live ones are a sample."""
+    everything = current
+    if counts:
+        codes = np.repeat(np.arange(len(counts), dtype=np.int8), [*counts.values()])
+        everything = pd.Series(pd.Categorical.from_codes(codes, [*counts]))
     if test.kind == ColumnType.Numerical:
         before: float | dict[str, float] = float(reference.median())
         after: float | dict[str, float] = float(current.median())
-        shift, least = cliffs_delta(reference.to_numpy(), current.to_numpy()), params.numerical_shift
+        least = params.numerical_shift
     else:
-        before, after = shares(reference), shares(current)
-        shift = sum(abs(after.get(key, 0) - before.get(key, 0)) for key in {*before, *after}) / 2
+        before, after = shares(reference), shares(everything)
         least = params.categorical_shift
+    moved = shift(reference, everything)
     far = (
-        without_face(current) > without_face(reference) + params.no_face_margin
+        without_face(everything) > without_face(reference) + params.no_face_margin
         if test.column == "outcome"
-        else abs(shift) >= least
+        else abs(moved) >= least
     )
-    score, significant = float("nan"), False
-    if complete or far:
-        result = get_registered_stattest(test.method, test.kind)(reference, current, test.kind, test.threshold)
-        score, significant = float(result.drift_score), bool(result.drifted)
+    p_value, score, significant = test.run(reference, current) if complete or far else (np.nan, np.nan, False)
     return ColumnDrift(
         column=test.column,
         method=test.method,
         score=score,
         threshold=test.threshold,
+        p_value=p_value,
         significant=significant,
         drifted=significant and far,
-        shift=shift,
+        shift=moved,
         reference=before,
         current=after,
         compared=len(current),
     )
+
+
+def chance(reference: pd.Series, current: pd.Series, level: float) -> float:
+    """p-value of the test that fits two samples without missing values, in order of time.
+
+    Args:
+        reference: The one sample.
+        current: The other sample.
+        level: p-value that must be resolved.
+    """
+    if not pd.api.types.is_numeric_dtype(reference) or _has_few_values(reference, current):
+        return contingency(reference, current, level)
+    return mann_whitney(reference.to_numpy(), current.to_numpy())
+
+
+def shift(reference: pd.Series, current: pd.Series) -> float:
+    """How far two samples without missing values are apart: Cliff's delta of numbers, in [-1, 1]; total variation
+    distance of categories, in [0, 1]."""
+    if pd.api.types.is_numeric_dtype(reference):
+        return cliffs_delta(reference.to_numpy(), current.to_numpy())
+    before, after = shares(reference), shares(current)
+    return sum(abs(after.get(key, 0) - before.get(key, 0)) for key in {*before, *after}) / 2
 
 
 def cliffs_delta(reference: np.ndarray, current: np.ndarray) -> float:

@@ -34,7 +34,7 @@ def observe(estimator: MoodEstimator, pixels: Pixels) -> Observation:
     except NoFaceError:
         estimate = None
     frame = images.Frame(pixels, pixels.shape[1], pixels.shape[0])
-    return Observation.of(frame, estimate, model_version=estimator.classifier.metadata.version, seconds=0.0)
+    return Observation.of(frame, estimate, model=estimator.classifier.metadata, seconds=0.0)
 
 
 def observe_photos(
@@ -64,6 +64,7 @@ def observe_faces(estimator: MoodEstimator, faces: FaceSet) -> pd.DataFrame:
     probabilities = classify(estimator.classifier, faces.pixels)
     rows = {
         "model_version": estimator.classifier.metadata.version,
+        "model_digest": estimator.classifier.metadata.digest,
         "outcome": "answered",
         "mood": [MOODS[index] for index in probabilities.argmax(axis=1)],
         **dict(zip(PROBABILITIES, probabilities.T, strict=True)),

@@ -1,8 +1,10 @@
 """`python -m monitoring.power`: which drift is detected, from how many rows on, and how often there is a false alarm.
 
 The test photos, which neither the model nor the reference has seen, go through the released bundle unchanged and with
-every simulated drift. Windows drawn from their rows with replacement are compared with the reference as `make drift`
-does. Writes `reports/monitoring/power.json` and `power.md`. The rows are cached until bundle or code change.
+every simulated drift. A window consists of people drawn with replacement, and for each of several frames in a row,
+drawn with replacement from the person's photos: as in a clinic, rows of one person are alike. Each window is compared
+with the reference as `make drift` does. Writes `reports/monitoring/power.json` and `power.md`. The rows are cached
+until bundle, photos or code change.
 """
 
 from __future__ import annotations
@@ -21,22 +23,31 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import pandas as pd
 import typer
 
-from monitoring import causes, comparison
+from monitoring import verdict
 from monitoring.labelled_predictions import observe_photos
+from monitoring.log import Log
 from monitoring.params import MonitoringParams, read_monitoring
-from monitoring.reference import Reference, write
+from monitoring.reference import Reference
 from monitoring.simulated_drift import DRIFTS
 from pipelines import markdown, paths
+from pipelines.data import dataset
+from pipelines.data.splits import photos_of_split
+from pipelines.params import Params
 from service.estimator import MoodEstimator
 from service.observation import COLUMNS
 
 REPORT: Final = Path("reports/monitoring")
 WINDOWS: Final = 40
 ROWS: Final = 500
-SMALL_WINDOWS: Final = (20, 30, 40, 50, 75, 100, 150, 200)
+FRAMES: Final = 10
+"""Frames of a person in a row. Three of four people have one photo, so these frames are often equal."""
+MANY_FRAMES: Final = (20, 50)
+SMALL_WINDOWS: Final = (50, 100, 150, 200)
+MOOD_WINDOWS: Final = (500, 2000, 5000)
 LARGE_REPORT: Final = 100_000
 MOOD_SHIFTS: Final = (("positive", "negative"), ("neutral", "negative"), ("neutral", "positive"))
 MOOD_POINTS: Final = 0.2
@@ -54,6 +65,7 @@ class Detection:
 
     Attributes:
         drift: Name of the drift.
+        people: Number of people in a window.
         rows: Number of rows in a window.
         windows: Number of windows.
         alarms: Number of windows called drifted.
@@ -62,6 +74,7 @@ class Detection:
     """
 
     drift: str
+    people: int
     rows: int
     windows: int
     alarms: int
@@ -70,70 +83,104 @@ class Detection:
 
 
 def cached_rows(directory: Path) -> dict[str, pd.DataFrame]:
-    """Rows of the test photos by simulated drift; computed if the directory lacks them."""
+    """Rows of the test photos with their `person`, by simulated drift; computed if the directory lacks them."""
     estimator: MoodEstimator | None = None
     rows = {}
     for name, (change, _) in DRIFTS.items():
         path = directory / f"{name}.parquet"
         if not path.exists():
             estimator = estimator or MoodEstimator.load(paths.BUNDLE)
-            write(observe_photos(estimator, "test", change), path)
+            directory.mkdir(parents=True, exist_ok=True)
+            observe_photos(estimator, "test", change).to_parquet(path, index=False)
         rows[name] = pd.read_parquet(path)
-    return rows
+    people = dataset.read(paths.PHOTOS, dataset.PHOTOS_SCHEMA, ["identity"]).to_pandas()["identity"]
+    person = people.iloc[photos_of_split(paths.PHOTOS, Params.read().prepare, "test").rows].to_numpy()
+    return {name: table.assign(person=person) for name, table in rows.items()}
 
 
 def fingerprint() -> str:
-    """Digest of the bundle's networks and of the code that turns frames into rows."""
+    """Digest of the bundle's networks, of the test photos, and of the code that turns frames into rows."""
     digest = hashlib.sha256()
     nets = sorted([*(paths.BUNDLE / "detector").glob("*.onnx"), *(paths.BUNDLE / "classifier").glob("m*.[oj]*")])
-    for path in [*nets, *_CODE]:
-        digest.update(path.read_bytes())
+    for path in [*nets, *_CODE, paths.PHOTOS]:
+        with path.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    digest.update(photos_of_split(paths.PHOTOS, Params.read().prepare, "test").rows.tobytes())
     return digest.hexdigest()[:16]
+
+
+def draw_window(
+    rows: pd.DataFrame, size: int, frames: int, weights: pd.Series, random: np.random.Generator
+) -> pd.DataFrame:
+    """A window of people: `frames` rows of one person after another, a second apart.
+
+    Args:
+        rows: Rows to draw from, with `person`.
+        size: Number of rows in the window, a multiple of `frames`.
+        frames: Rows of each person.
+        weights: Weights of the rows. A person's is the sum of theirs.
+        random: Source of randomness.
+    """
+    groups = [(index, weights.iloc[index].to_numpy()) for index in rows.groupby("person", sort=True).indices.values()]
+    totals = np.array([own.sum() for _, own in groups])
+    drawn = random.choice(len(groups), size // frames, p=totals / totals.sum())
+    index = np.concatenate([random.choice(groups[i][0], frames, p=groups[i][1] / totals[i]) for i in drawn])
+    times = pd.date_range("2026-01-01", periods=len(index), freq="s", tz="UTC")
+    return rows.iloc[index].reset_index(drop=True).assign(time=times)
+
+
+def equal_people(rows: pd.DataFrame) -> pd.Series:
+    """Weights of rows that give every person the same weight."""
+    return 1 / rows["person"].map(rows["person"].value_counts())
+
+
+def mood_weights(rows: pd.DataFrame, less: str, more: str, points: float) -> pd.Series:
+    """The weights of `equal_people`, with a share of `points` moved from one true mood to another."""
+    weights = equal_people(rows)
+    before = weights.groupby(rows["label"]).sum() / weights.sum()
+    after = before.copy()
+    after[less] -= points
+    after[more] += points
+    return weights * rows["label"].map(after / before)
 
 
 def detect(
     name: str,
     rows: pd.DataFrame,
-    reference: pd.DataFrame,
+    reference: Reference,
     params: MonitoringParams,
     cause: str | None,
     *,
     size: int = ROWS,
+    frames: int = FRAMES,
     weights: pd.Series | None = None,
 ) -> Detection:
-    """Compare windows drawn from rows with the reference.
+    """Compare windows of people with the reference.
 
     Args:
         name: Name of the drift.
-        rows: Rows to draw from, with replacement.
-        reference: Reference rows.
+        rows: Rows to draw from, with `person`.
+        reference: Reference of the comparison.
         params: Thresholds and rates.
         cause: Name of the right cause; None if there is no drift.
         size: Number of rows in a window.
-        weights: Weights of the rows; None draws uniformly.
+        frames: Number of rows of each person in a row.
+        weights: Weights of the rows; None gives every person the same weight.
     """
     named: list[str] = []
     for seed in range(WINDOWS):
-        window = rows.sample(size, replace=True, weights=weights, random_state=seed)
-        found = causes.name_causes(comparison.compare(reference, window, params, complete=False))
-        named += [found[0].name] if found else []
+        random = np.random.default_rng(seed)
+        window = draw_window(rows, size, frames, equal_people(rows) if weights is None else weights, random)
+        found = verdict.reach(Log(window, {}), reference, params)
+        named += [found.causes[0].name] if found.causes else []
     counts = {found: named.count(found) for found in sorted(set(named))}
-    return Detection(name, size, WINDOWS, len(named), counts.get(cause or "", 0), counts)
-
-
-def mood_weights(rows: pd.DataFrame, less: str, more: str, points: float) -> pd.Series:
-    """Weights that move a share of `points` from one true mood to another."""
-    before = rows["label"].value_counts(normalize=True)
-    after = before.copy()
-    after[less] -= points
-    after[more] += points
-    return rows["label"].map(after / before)
+    return Detection(name, size // frames, size, WINDOWS, len(named), counts.get(cause or "", 0), counts)
 
 
 def write_log(rows: pd.DataFrame, path: Path, count: int, days: float) -> None:
     """Write a prediction log of rows drawn with replacement, spread evenly over the last days."""
     start = datetime.now(UTC) - timedelta(days=days)
-    drawn = rows.sample(count, replace=True, random_state=0).drop(columns=["source", "label"])
+    drawn = rows.sample(count, replace=True, random_state=0).drop(columns=["source", "label", "person"])
     with path.open("w") as stream:
         for index, values in enumerate(drawn.astype(object).where(drawn.notna(), None).to_dict("records")):
             moment = start + timedelta(days=days * index / count)
@@ -163,19 +210,23 @@ def measure_report(rows: pd.DataFrame, count: int) -> dict[str, float]:
 def main() -> None:
     """Measure which drift is detected, and write the reports."""
     params = read_monitoring()
-    reference = Reference.load(rebased=None).rows
+    small_params = params.model_copy(update={"min_rows": min(SMALL_WINDOWS)})
+    reference = Reference.load(rebased=None)
     rows = cached_rows(params.output / "power" / fingerprint())
 
-    def simulated(name: str, size: int = ROWS) -> Detection:
-        return detect(name, rows[name], reference, params, DRIFTS[name][1], size=size)
+    def simulated(name: str, size: int = ROWS, frames: int = FRAMES) -> Detection:
+        return detect(name, rows[name], reference, small_params, DRIFTS[name][1], size=size, frames=frames)
 
     detections = [simulated(name) for name in DRIFTS]
+    detections += [simulated("none", frames=frames) for frames in MANY_FRAMES]
+    detections += [simulated(name, params.large_window) for name in ("none", "gamma_2.2", "blur_sigma_2")]
     for less, more in MOOD_SHIFTS:
         name, weights = f"{less} to {more} by 20 points", mood_weights(rows["none"], less, more, MOOD_POINTS)
-        detections.append(detect(name, rows["none"], reference, params, "mood_mix", weights=weights))
-    detections += [simulated(name, params.large_window) for name in ("none", "gamma_2.2", "blur_sigma_2")]
+        for size in MOOD_WINDOWS:
+            detections.append(detect(name, rows["none"], reference, params, "mood_mix", size=size, weights=weights))
     small = [simulated(name, size) for size in SMALL_WINDOWS for name in ("gamma_2.2", "none")]
     results: dict[str, Any] = {
+        "frames": FRAMES,
         "windows": [asdict(entry) for entry in detections],
         "small_windows": [asdict(entry) for entry in small],
         "smallest_window_with_9_of_10": next((s.rows for s in small[::2] if s.alarms >= 0.9 * s.windows), None),

@@ -1,20 +1,9 @@
-"""Quality of live predictions: estimated from their confidence, and measured with labels that arrive late."""
+"""Quality of live predictions, estimated from their confidence. `monitoring.label_metrics` measures it."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, Final
-
 import numpy as np
 import pandas as pd
-
-from pipelines.evaluation import metrics
-from pipelines.evaluation.predictions import Predictions
-from service.moods import MOODS
-from service.observation import PROBABILITIES
-
-LABELS_FILE: Final = "labels.csv"
-_COLUMNS: Final = ("request", "mood")
 
 
 def expected_accuracy(labelled: pd.DataFrame, confidences: pd.Series, bins: int) -> float:
@@ -43,48 +32,3 @@ def proxies(labelled: pd.DataFrame, reference: pd.DataFrame, current: pd.DataFra
         values[f"{name}_entropy"] = float(answered["entropy"].mean())
         values[f"{name}_expected_accuracy"] = expected_accuracy(labelled, answered["confidence"], bins)
     return values
-
-
-def read_labels(path: Path) -> pd.DataFrame:
-    """Labels from a CSV file with the columns `request` and `mood`.
-
-    Raises:
-        ValueError: A column is missing, a mood is unknown, or a request has two different moods.
-    """
-    labels = pd.read_csv(path, dtype=str)
-    if missing := set(_COLUMNS) - set(labels.columns):
-        raise ValueError(f"{path} has no column {' and '.join(sorted(missing))}; it needs {' and '.join(_COLUMNS)}")
-    labels = labels[list(_COLUMNS)].drop_duplicates()
-    unknown = labels.index[~labels["mood"].isin(MOODS)]
-    if len(unknown):
-        row = unknown[0]
-        raise ValueError(
-            f"{path}, line {row + 2}: {labels['mood'][row]!r} is no mood; the moods are {', '.join(MOODS)}"
-        )
-    twice = labels["request"][labels["request"].duplicated()]
-    if len(twice):
-        raise ValueError(f"{path} has two different moods for the request {twice.iloc[0]}")
-    return labels.reset_index(drop=True)
-
-
-def from_labels(rows: pd.DataFrame, labels: pd.DataFrame, bins: int) -> dict[str, Any] | None:
-    """Metrics of the labelled predictions: those of `pipelines.evaluation.metrics`, and recall and count by mood.
-
-    Args:
-        rows: Rows of the log.
-        labels: Labels by request, see `read_labels`.
-        bins: Number of bins of the expected calibration error.
-
-    Returns:
-        The metrics; None if no prediction has a label.
-    """
-    answered = rows[rows["outcome"] == "answered"]
-    joined = answered.merge(labels.rename(columns={"mood": "label"}), on="request")
-    if joined.empty:
-        return None
-    predictions = Predictions(
-        joined["label"].map(MOODS.index).to_numpy(np.int8), joined[list(PROBABILITIES)].to_numpy(np.float64)
-    )
-    present = joined.groupby("label")
-    recall = {str(mood): float((group["mood"] == mood).mean()) for mood, group in present}
-    return {**metrics.summarise(predictions, bins), "recall": recall, "labels_by_mood": present.size().to_dict()}

@@ -1,29 +1,36 @@
-"""The reference that live predictions are compared with: its file format, its writer and its loader.
+"""The reference that live predictions are compared with: its files, its writers and its loader.
 
-A champion is compared only with its own reference. Labelled photos (`monitoring.make_reference`) are the reference of
-every column until a maintainer replaces them by a live window (`monitoring.rebase`). All labelled rows, photos and
+A champion is compared only with its own reference. The reference photos (`monitoring.make_reference`) are the reference
+of every column until a maintainer replaces them by a live window (`monitoring.rebase`). All labelled rows, photos and
 FER2013 faces, give the accuracy by confidence, even after a rebase.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+import shutil
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
 import pandas as pd
-from pydantic import AwareDatetime, BaseModel, ConfigDict
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
+from monitoring import distributions
+from monitoring.distributions import NUMBERS
 from pipelines import paths
+from service.classifier import METADATA_FILE
 
 DIRECTORY: Final = paths.BUNDLE / "reference"
 REBASED: Final = paths.BUNDLE / "rebased"
 REFERENCE_FILE: Final = "reference.parquet"
 RECORD_FILE: Final = "rebase.json"
+DISTRIBUTIONS_FILE: Final = "distributions.csv"
 
 ABSENT: Final = ("time", "request", "latency_ms")
 """Columns of the log that the reference lacks."""
-_TEXTS: Final = ("model_version", "outcome", "mood", "source", "label")
 
 
 class RebaseRecord(BaseModel):
@@ -31,9 +38,11 @@ class RebaseRecord(BaseModel):
 
     Attributes:
         model_version: Version of the champion; another champion starts from its own reference again.
-        first: Time of the window's first row.
-        last: Time of the window's last row.
+        model_digest: Digest of the champion; None if its bundle states none.
+        first: Minute of the window's first row.
+        last: Minute of the window's last row.
         rows: Number of rows.
+        hours: Number of hours of the clock with enough rows, see `monitoring.params.RebaseParams`.
         reason: The maintainer's reason.
         accepted: Time of the rebase.
     """
@@ -41,9 +50,11 @@ class RebaseRecord(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     model_version: str
+    model_digest: str | None
     first: AwareDatetime
     last: AwareDatetime
     rows: int
+    hours: int
     reason: str
     accepted: AwareDatetime
 
@@ -54,23 +65,47 @@ class Reference:
 
     Attributes:
         model_version: Version of the champion.
-        rows: Rows that live rows are compared with; the columns of the log without `ABSENT`.
+        rows: Rows that live rows are compared with; the columns of the log without `ABSENT`. After a rebase they are
+            drawn from distributions: within an outcome, columns are independent of one another, and joint statistics
+            such as correlations mean nothing.
         labelled: Predictions on photos and FER2013 faces with the true mood (`label`).
-        rebased: Record of the live window that `rows` holds; None for photos.
+        rebased: Record of the live window that `rows` stands for; None for photos.
+        model_digest: Digest of the champion; None if its bundle states none.
     """
 
     model_version: str
     rows: pd.DataFrame
     labelled: pd.DataFrame
     rebased: RebaseRecord | None
+    model_digest: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What the reference is, for sentences such as "compared with the reference photos"."""
+        return "the reference photos" if self.rebased is None else "your rebased window"
 
     @property
     def description(self) -> str:
         """A phrase for reports."""
         if self.rebased is None:
             return f"{len(self.rows):,} labelled photos"
-        first, last = (f"{time:%Y-%m-%d %H:%M}" for time in (self.rebased.first, self.rebased.last))
-        return f"{len(self.rows):,} live predictions from {first} to {last} UTC ({self.rebased.reason})"
+        return f"{self.rebased.rows:,} live predictions from {self.period} UTC ({self.rebased.reason})"
+
+    @property
+    def period(self) -> str | None:
+        """The rebased window's first and last minute, in UTC; None for photos."""
+        if self.rebased is None:
+            return None
+        return f"{self.rebased.first:%Y-%m-%d %H:%M} to {self.rebased.last:%Y-%m-%d %H:%M}"
+
+    @cached_property
+    def identity(self) -> str:
+        """Digest of the compared columns, in hexadecimal; results with different references must not be mixed."""
+        columns = ["outcome", "mood", *NUMBERS]
+        values = pd.util.hash_pandas_object(self.rows[columns].astype(dict.fromkeys(NUMBERS, "float32")), index=False)
+        return hashlib.sha256(
+            f"{self.model_version} {self.model_digest}".encode() + values.to_numpy().tobytes()
+        ).hexdigest()
 
     @classmethod
     def load(cls, directory: Path = DIRECTORY, rebased: Path | None = REBASED) -> Reference:
@@ -82,22 +117,71 @@ class Reference:
 
         Raises:
             FileNotFoundError: The stage `reference` has not run.
+            ValueError: The reference is that of another model than the bundle's, or the rebased one is damaged or
+                keeps rows.
         """
         path = directory / REFERENCE_FILE
         if not path.exists():
             raise FileNotFoundError(f"There is no reference at {path}: run the stage `reference` (`dvc repro`).")
         table = pd.read_parquet(path)
-        version = str(table["model_version"].iloc[0])
+        version, digest = str(table["model_version"].iloc[0]), _digest(table, directory)
         labelled = table[table["label"].notna() & table["mood"].notna()].reset_index(drop=True)
-        if rebased is not None and (rebased / RECORD_FILE).exists():
-            record = RebaseRecord.model_validate_json((rebased / RECORD_FILE).read_bytes())
-            if record.model_version == version:
-                return cls(version, pd.read_parquet(rebased / REFERENCE_FILE), labelled, record)
-        return cls(version, table[table["source"] == "photos"].reset_index(drop=True), labelled, None)
+        if rebased is not None and (record := _read_record(rebased)) is not None:
+            same = digest is None or record.model_digest in (None, digest)
+            if record.model_version == version and same:
+                return cls(version, _read_rows(rebased, record), labelled, record, digest)
+        return cls(version, table[table["source"] == "photos"].reset_index(drop=True), labelled, None, digest)
 
 
 def write(rows: pd.DataFrame, path: Path) -> None:
     """Write rows as Parquet; numbers as float32, since the log rounds them to five decimal places."""
-    numbers = {name: "float32" for name in rows if name not in _TEXTS}
+    numbers = {name: "float32" for name in rows if name in NUMBERS}
     path.parent.mkdir(parents=True, exist_ok=True)
     rows.astype(numbers).to_parquet(path, index=False, compression="zstd")
+
+
+def write_rebased(record: RebaseRecord, kept: pd.DataFrame, directory: Path) -> None:
+    """Write a rebased reference in place of the one that is there.
+
+    Args:
+        record: Window and reason.
+        kept: Result of `monitoring.distributions.summarise`.
+        directory: Directory of the rebased reference.
+    """
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    kept.to_csv(directory / DISTRIBUTIONS_FILE, index=False, lineterminator="\n")
+    (directory / RECORD_FILE).write_text(record.model_dump_json(indent=2) + "\n")
+
+
+def _digest(table: pd.DataFrame, directory: Path) -> str | None:
+    """The champion's digest, as reference and bundle state it; None if neither does."""
+    own = str(table["model_digest"].dropna().iloc[0]) if "model_digest" in table else None
+    metadata = directory.parent / "classifier" / METADATA_FILE
+    released = json.loads(metadata.read_bytes()).get("digest") if metadata.exists() else None
+    if own and released and own != released:
+        raise ValueError(
+            f"The reference in {directory} was made for the model {own[:12]}, but the bundle holds {released[:12]}: "
+            "run the stage `reference` (`dvc repro`)."
+        )
+    return own or released
+
+
+def _read_record(directory: Path) -> RebaseRecord | None:
+    """The record of a rebased reference; None if there is none."""
+    again = "Rebase again, or return to the reference photos with `python -m monitoring.rebase --undo`."
+    if (directory / REFERENCE_FILE).exists():
+        raise ValueError(f"{directory} keeps a row of every live picture, which a rebase no longer does. {again}")
+    path = directory / RECORD_FILE
+    if not path.exists():
+        return None
+    try:
+        return RebaseRecord.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise ValueError(f"{path} is damaged. {again}") from error
+
+
+def _read_rows(directory: Path, record: RebaseRecord) -> pd.DataFrame:
+    """Rows with the distributions of a rebased reference."""
+    kept = pd.read_csv(directory / DISTRIBUTIONS_FILE, dtype={"value": str})
+    return distributions.expand(kept).assign(model_version=record.model_version, source="live", label=None)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from monitoring import label_summary
 from monitoring.log import OTHER_VERSION
 from monitoring.verdict import Verdict
 
@@ -44,9 +45,12 @@ def facts(verdict: Verdict, rows: pd.DataFrame, reference: pd.DataFrame) -> dict
     """Variables of the template."""
     return {
         "verdict": verdict,
+        "compared": len(rows),
         "columns": sorted(verdict.columns, key=lambda column: (not column.drifted, -abs(column.shift)))[
             :_COLUMNS_SHOWN
         ],
+        "label_figures": label_summary.figure_rows(verdict.labels) if verdict.labels else [],
+        "label_quality": label_summary.quality_rows(verdict.labels) if verdict.labels else [],
         "chart": _chart(verdict, rows, reference),
         "skipped": {
             **{reason: count for reason, count in verdict.bad_lines.items() if reason != OTHER_VERSION},

@@ -1,9 +1,12 @@
-"""Monitoring results in MLflow: runs of an experiment of their own, and tags of the registered model's version."""
+"""Monitoring results in MLflow: runs of an experiment of their own, and tags of the registered model's version.
+
+Records are the least that a monitoring command does: a store that does not answer, or any other error of it, costs a
+warning and seconds, never the command.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,24 +14,20 @@ import mlflow
 import typer
 from mlflow.entities.model_registry import ModelVersion
 
-from pipelines.registry import mlflow_store
-from pipelines.registry.champion import Champion
+from pipelines.registry import mlflow_connection, mlflow_store
+from pipelines.registry.releases import Ledger
 
 EXPERIMENT: Final = "mood-monitoring"
 
 
 def find_version(model_version: str) -> ModelVersion | None:
-    """The registered version that a bundle's model version stands for; None if this registry does not know it.
+    """The registered version of a release; None if this registry does not know it.
 
-    A registry restored from git may number versions differently, so the released champion is found by its digest.
+    A registry numbers its versions for itself, so the model is found by its digest in the ledger.
     """
-    mlflow_store.connect()
-    champion = Champion.read()
-    if champion is not None and champion.record.version == model_version:
-        return mlflow_store.find_version(champion.record.digest)
-    with suppress(mlflow.MlflowException):
-        return mlflow.MlflowClient().get_model_version(mlflow_store.REGISTERED_MODEL, model_version)
-    return None
+    ledger = Ledger.read()
+    released = next((entry for entry in ledger.entries if str(entry.number) == model_version), None)
+    return mlflow_store.find_version(released.model) if released else None
 
 
 def log(
@@ -40,6 +39,9 @@ def log(
 ) -> str | None:
     """Log a run of the experiment `EXPERIMENT` for a registered model version, and set tags of that version.
 
+    Nothing is raised. If the store cannot be used, or its registry does not know the version, a warning goes to
+    standard error.
+
     Args:
         model_version: Version of the classifier as stated in its bundle.
         run_name: Name of the run.
@@ -48,13 +50,32 @@ def log(
         artifacts: Files that the run keeps.
 
     Returns:
-        Id of the run. If the registry does not know the version, a message goes to standard error and None is returned.
+        Id of the run; None if nothing was recorded.
     """
+    try:
+        with mlflow_connection.plain_errors():
+            return _log(model_version, run_name, metrics, tags, artifacts)
+    except mlflow_connection.StoreUnreachable as error:
+        warning = str(error)
+    except Exception as error:  # whatever the client library of a store raises
+        warning = next(iter(f"{type(error).__name__}: {error}".splitlines()))
+    typer.echo(f"Nothing was recorded. {warning}", err=True)
+    return None
+
+
+def _log(
+    model_version: str,
+    run_name: str,
+    metrics: Mapping[str, float],
+    tags: Mapping[str, str],
+    artifacts: tuple[Path, ...],
+) -> str | None:
+    """As `log`, which says what happens if the store cannot be used."""
+    mlflow_connection.connect(EXPERIMENT)
     version = find_version(model_version)
     if version is None:
         typer.echo(f"The MLflow registry knows no version {model_version}: nothing was recorded there.", err=True)
         return None
-    mlflow.set_experiment(EXPERIMENT)
     with mlflow.start_run(run_name=run_name, tags={"model_version": model_version, **tags}) as run:
         mlflow.log_metrics(dict(metrics), model_id=_logged_model(version))
         for path in artifacts:

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 
 import pandas as pd
 
-from monitoring import causes, comparison, quality
+from monitoring import causes, comparison, label_metrics, quality
 from monitoring.causes import Cause
 from monitoring.comparison import ColumnDrift
 from monitoring.log import Log
@@ -17,10 +17,14 @@ from monitoring.reference import Reference
 
 State = Literal["quiet", "drifted", "unknown"]
 
-EXIT_CODES: Final[dict[State, int]] = {"quiet": 0, "drifted": 3, "unknown": 2}
-"""Exit codes of `monitoring.drift`, for schedulers."""
+EXIT_CODES: Final[dict[State, int]] = {"quiet": 0, "drifted": 2, "unknown": 2}
+"""Exit codes of `monitoring.drift`, for schedulers: 2 if somebody must look.
+
+`make` turns every failure of a command into its own 2, so drift and no verdict could not have codes of their own there.
+"""
 
 _TITLES: Final[dict[State, str]] = {"quiet": "No drift", "drifted": "Drifted", "unknown": "Cannot tell"}
+_IN_HEADLINE: Final = 3  # causes
 
 
 @dataclass(frozen=True)
@@ -30,24 +34,26 @@ class Verdict:
     Attributes:
         state: Result; `unknown` if there are too few rows.
         model_version: Version of the champion.
+        baseline: Name of the reference, for sentences: "the reference photos" or "your rebased window".
         reference: Description of the reference.
         rebased: Whether the reference is a live window.
         rows: Number of predictions in the window.
         first: Time of the first prediction.
         last: Time of the last prediction.
-        since: Onset of the drift.
-        before_window: Whether the drift fills the window, so that it may have begun earlier.
-        causes: Probable causes, the most probable first.
+        since: Onset of the first cause.
+        before_window: Whether the first cause fills the window, so that it may have begun earlier.
+        causes: Probable causes; what began within the window comes first.
         columns: Test results by column.
         proxies: Confidence and expected accuracy, see `monitoring.quality.proxies`.
-        labels: Metrics of the labelled predictions, see `monitoring.quality.from_labels`.
+        labels: Metrics of the labelled predictions, see `monitoring.label_metrics.measure`.
         missing: Share of predictions without a value, by column; columns without missing values are left out.
-        versions: Number of rows in the whole log, by model version.
-        bad_lines: Number of skipped lines of the log, by reason.
+        versions: Number of rows in the window's period, by model version.
+        bad_lines: Number of skipped lines of the log's files that were read, by reason.
     """
 
     state: State
     model_version: str
+    baseline: str
     reference: str
     rebased: bool
     rows: int
@@ -66,22 +72,23 @@ class Verdict:
     @property
     def headline(self) -> str:
         """The verdict in one line."""
-        title = _TITLES[self.state]
-        return f"{title}: {self.causes[0].title[0].lower()}{self.causes[0].title[1:]}" if self.causes else title
+        if self.state == "unknown":
+            return _TITLES[self.state]
+        title = f"{_TITLES[self.state]} against {self.baseline}"
+        names = [f"{cause.title[0].lower()}{cause.title[1:]}" for cause in self.causes]
+        more = [f"{len(names) - _IN_HEADLINE} more"] if len(names) > _IN_HEADLINE else []
+        return f"{title}: {', '.join(names[:_IN_HEADLINE] + more)}" if names else title
 
     @property
     def onset(self) -> str | None:
-        """The onset as a sentence; None without drift."""
-        if self.since is None:
-            return None
-        time = f"{self.since:%Y-%m-%d %H:%M} UTC"
-        return f"Since {time} or earlier: the drift fills the window." if self.before_window else f"Since about {time}."
+        """The first cause's onset as a sentence; None without drift."""
+        return self.causes[0].onset if self.causes else None
 
     def as_json(self) -> dict[str, Any]:
         """The verdict for machines; times in ISO 8601."""
-        values = asdict(self)
-        times = {key: value.isoformat() if isinstance(value, datetime) else value for key, value in values.items()}
-        return {**times, "exit_code": EXIT_CODES[self.state]}
+        values = _with_texts(asdict(self))
+        values["causes"] = [_with_texts(cause) for cause in values["causes"]]
+        return {**values, "headline": self.headline, "exit_code": EXIT_CODES[self.state]}
 
 
 def reach(
@@ -90,7 +97,6 @@ def reach(
     params: MonitoringParams,
     *,
     labels: pd.DataFrame | None = None,
-    versions: dict[str, int] | None = None,
 ) -> Verdict:
     """Compare a window with the reference.
 
@@ -98,48 +104,59 @@ def reach(
         log: The window: rows of the reference's model version.
         reference: Reference of the comparison.
         params: Fewest rows, thresholds and rates.
-        labels: Labels by request, see `monitoring.quality.read_labels`.
-        versions: Number of rows in the whole log, by model version; default: those of the window.
+        labels: Labels, see `monitoring.labels`.
     """
-    rows = log.rows
-    enough = len(rows) >= params.min_rows
-    columns = comparison.compare(reference.rows, rows, params) if enough else []
-    named = causes.name_causes(columns)
-    since, before_window = _since(reference, rows, named, columns)
-    late = rows[rows["time"] >= since] if since else rows
-    if params.min_rows <= len(late) < len(rows):
-        # The rows before the onset only dilute the change.
-        named = causes.name_causes(comparison.compare(reference.rows, late, params)) or named
+    rows, totals = log.rows, log.totals
+    enough = totals.rows >= params.min_rows
+    sampled = totals.categories if totals.rows > len(rows) else None
+    columns = comparison.compare(reference.rows, rows, params, counts=sampled) if enough else []
+    named = _name_causes(reference, rows, columns, params)
     answered = rows[rows["outcome"] == "answered"]
-    missing = answered[list(comparison.TESTED)].isna().mean()
     bins = params.calibration_bins
     return Verdict(
         state=("drifted" if named else "quiet") if enough else "unknown",
         model_version=reference.model_version,
+        baseline=reference.name,
         reference=reference.description,
         rebased=reference.rebased is not None,
-        rows=len(rows),
-        first=None if rows.empty else rows["time"].iloc[0].to_pydatetime(),
-        last=None if rows.empty else rows["time"].iloc[-1].to_pydatetime(),
-        since=since,
-        before_window=before_window,
+        rows=totals.rows,
+        first=totals.first and totals.first.to_pydatetime(),
+        last=totals.last and totals.last.to_pydatetime(),
+        since=named[0].since if named else None,
+        before_window=bool(named) and named[0].before_window,
         causes=named,
         columns=columns,
         proxies={} if answered.empty else quality.proxies(reference.labelled, reference.rows, rows, bins),
-        labels=None if labels is None else quality.from_labels(rows, labels, bins),
-        missing={str(name): float(share) for name, share in missing[missing > 0].items()},
-        versions=versions or log.versions,
+        labels=None if labels is None else label_metrics.measure(log, labels, reference, params),
+        missing={name: totals.missing[name] / totals.answered for name in comparison.TESTED if totals.missing[name]},
+        versions=log.versions,
         bad_lines=log.bad_lines,
     )
 
 
-def _since(
-    reference: Reference, rows: pd.DataFrame, named: list[Cause], columns: list[ColumnDrift]
-) -> tuple[datetime | None, bool]:
-    """Onset in the first cause's column, and whether it lies at the very start of the window."""
-    if not named:
-        return None, False
-    column = next(found for found in columns if found.column == named[0].column)
-    present = rows[rows[column.column].notna()]
-    position = causes.onset(reference.rows[column.column], present[column.column], column.shift)
-    return present["time"].iloc[position].to_pydatetime(), position <= len(present) // 50
+def _name_causes(
+    reference: Reference, rows: pd.DataFrame, columns: list[ColumnDrift], params: MonitoringParams
+) -> list[Cause]:
+    """Causes of the drift with their onsets."""
+    drifted = {column.column: column for column in columns if column.drifted}
+    if not drifted:
+        return []
+    level = params.false_alarm_rate / len(columns)
+    before, live = (comparison.comparable(table[[*drifted]]) for table in (reference.rows, rows))
+    onsets = {name: causes.find_onset(before[name], live[name], column, level) for name, column in drifted.items()}
+    named = causes.name_causes(columns, reference.name, onsets=onsets, rows=len(rows))
+    start = onsets[named[0].column]
+    if params.min_rows <= len(rows) - start.row < len(rows):
+        # The rows before the onset only dilute the change.
+        late = comparison.compare(reference.rows, rows.iloc[start.row :], params)
+        onsets = {column.column: onsets.get(column.column, start) for column in late}
+        named = causes.name_causes(late, reference.name, onsets=onsets, rows=len(rows)) or named
+    return [
+        cause.at(rows["time"].iloc[onset.row].to_pydatetime(), onset.before_window)
+        for cause, onset in ((cause, onsets[cause.column]) for cause in named)
+    ]
+
+
+def _with_texts(values: dict[str, Any]) -> dict[str, Any]:
+    """Values with times in ISO 8601."""
+    return {key: value.isoformat() if isinstance(value, datetime) else value for key, value in values.items()}

@@ -101,14 +101,14 @@ def main() -> None:
     Raises:
         RuntimeError: converted and original nets do not agree.
     """
-    directory = paths.BUNDLE / "detector"
+    settings, directory = Params.read().detector, paths.BUNDLE / "detector"
     directory.mkdir(parents=True, exist_ok=True)
     report = {"largest_net_difference": float(f"{convert(directory):.1e}")}
     report |= compare_cascades(directory, sample_photos(paths.PHOTOS, _PHOTOS))
     print(json.dumps(report, indent=2))
     if report["matched"] < MIN_MATCHED:
         raise RuntimeError(f"the cascade does not find what the mtcnn package finds: {report}")
-    Params.read().detector.write(directory / SETTINGS_FILE)
+    settings.write(directory / SETTINGS_FILE)
     # The package's licence must go with its weights.
     (directory / LICENSE_FILE).write_text(metadata.distribution("mtcnn").read_text("LICENSE") or "")
     paths.DETECTOR_AGREEMENT.parent.mkdir(parents=True, exist_ok=True)

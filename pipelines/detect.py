@@ -15,6 +15,7 @@ import pandas as pd
 from rich.progress import track
 
 from pipelines.data.dataset import PHOTOS_SCHEMA, count_rows, iterate_images
+from pipelines.params import Params
 from pipelines.paths import BUNDLE, PHOTO_BOXES, PHOTOS
 from service import faces, images
 from service.detector import SETTINGS_FILE, DetectorSettings, FaceDetector
@@ -34,6 +35,7 @@ def detect_largest(detector: FaceDetector, data: bytes) -> tuple[int, int, int, 
 
 def main(photos: Path = PHOTOS, detector: Path = BUNDLE / "detector", output: Path = PHOTO_BOXES) -> None:
     """Find the largest face in every photo and write the boxes."""
+    Params.read()  # new photos start here: a wrong number for a later stage must not cost the minutes of this one
     # In exact arithmetic, so that a faster service does not change the training faces.
     cascade = FaceDetector(detector, replace(DetectorSettings.read(detector / SETTINGS_FILE), exact=True))
     total = count_rows(photos, PHOTOS_SCHEMA)

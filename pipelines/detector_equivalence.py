@@ -37,7 +37,7 @@ from pipelines.evaluation.agreement import Agreement, Detect, LargestFound, Pixe
 from pipelines.evaluation.bootstrap import weighted_f1
 from pipelines.evaluation.metrics import confusion
 from pipelines.evaluation.predictions import predict_photos
-from pipelines.params import Params
+from pipelines.params import Params, PrepareParams
 from service import images
 from service.classifier import MoodClassifier
 from service.detector import SETTINGS_FILE, DetectorSettings, Face, FaceDetector
@@ -115,7 +115,7 @@ def detect_as_served(detector: FaceDetector, pixels: Pixels) -> list[Face]:
     return [frame.in_image(face) for face in detector.detect(frame.pixels)]
 
 
-def compare_moods(bundle: Path, photos: Path) -> dict[str, float | int]:
+def compare_moods(bundle: Path, photos: Path, prepare: PrepareParams) -> dict[str, float | int]:
     """Effect of the bundle's detector settings on the moods of the held-out photos, validation and test together.
 
     Returns:
@@ -124,7 +124,7 @@ def compare_moods(bundle: Path, photos: Path) -> dict[str, float | int]:
     """
     classifier = MoodClassifier(bundle / "classifier")
     served = DetectorSettings.read(bundle / "detector" / SETTINGS_FILE)
-    held_out = photos_of_split(photos, Params.read().prepare, "validation", "test")
+    held_out = photos_of_split(photos, prepare, "validation", "test")
     result: dict[str, float | int] = {"photos": len(held_out.rows)}
     for name, settings in {"exact": replace(served, exact=True, working_side=None), "served": served}.items():
         estimator = MoodEstimator(FaceDetector(bundle / "detector", settings), classifier)
@@ -181,6 +181,7 @@ def main() -> None:
     Raises:
         RuntimeError: a bound is missed; the report says by how much.
     """
+    prepare = Params.read().prepare  # first: a wrong number must not cost the minutes below
     package, nets = agreement.mtcnn_package(), paths.BUNDLE / "detector"
     exact, served = FaceDetector(nets, DetectorSettings()), FaceDetector(nets)
     photos = agreement.sample_photos(paths.PHOTOS, PHOTOS)
@@ -191,7 +192,7 @@ def main() -> None:
         name: compare(package, track(pixels, f"{name} through both", total=count), exact, served)
         for name, (count, pixels) in sets.items()
     }
-    content = report(results, compare_moods(paths.BUNDLE, paths.PHOTOS))
+    content = report(results, compare_moods(paths.BUNDLE, paths.PHOTOS, prepare))
     paths.DETECTOR_EQUIVALENCE.mkdir(parents=True, exist_ok=True)
     (paths.DETECTOR_EQUIVALENCE / "equivalence.json").write_text(json.dumps(content, indent=2) + "\n")
     (paths.DETECTOR_EQUIVALENCE / "equivalence.md").write_text(page(content))

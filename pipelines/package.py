@@ -1,8 +1,9 @@
-"""Stage `package`: the registry's champion to the bundle that the service and phones run.
+"""Stage `package`: the champion to the bundle that the service and phones run.
 
-Loads `models:/mood-estimator@champion`, converts it to ONNX for the service and to LiteRT for phones, and compares the
-converted graphs with the model on real faces. Writes graphs, metadata and model card to `bundle/classifier` and the
-metrics of the LiteRT files to `paths.LITERT_REPORT`, and imports the bundle into BentoML's model store.
+Takes the champion from git's copy, `models/champion`: the graph that was evaluated is the one that is served. Converts
+the trained model to LiteRT for phones, and compares all graphs with it on real faces. Writes graphs, metadata and model
+card to `bundle/classifier` and the metrics of the LiteRT files to `paths.LITERT_REPORT`, and imports the bundle into
+BentoML's model store. The same champion gives the same bytes.
 """
 
 from __future__ import annotations
@@ -16,23 +17,22 @@ from typing import Any, Final
 os.environ["KERAS_BACKEND"] = "tensorflow"  # the LiteRT converter is TensorFlow's
 
 import keras
-import mlflow
 import numpy as np
 from numpy.typing import NDArray
 
 from pipelines import paths
 from pipelines.data.face_sets import SOURCES, FaceSet
 from pipelines.evaluation import metrics
-from pipelines.evaluation.predictions import Predictions, classify, open_classifier
-from pipelines.export import to_bento, to_litert, to_onnx
+from pipelines.evaluation.predictions import Predictions, classify
+from pipelines.export import to_bento, to_litert
 from pipelines.export.serving_model import serving_model
 from pipelines.export.to_litert import LiteRTClassifier
 from pipelines.model_card import render as model_card
 from pipelines.params import Params
-from pipelines.registry import mlflow_store
+from pipelines.registry import transaction
+from pipelines.registry.candidates import MODEL_FILE
 from pipelines.registry.champion import Champion, ChampionRecord
-from service.classifier import GRAPH_FILE, METADATA_FILE, ClassifierMetadata, MoodClassifier, calibrate, normalise
-from service.moods import MOODS
+from service.classifier import GRAPH_FILE, METADATA_FILE, MoodClassifier, calibrate, normalise
 
 MAX_INT8_LOSS: Final = 0.005
 """Weighted F1 that int8 may lose against the served graph."""
@@ -42,34 +42,14 @@ _LEAST_FACES: Final = 1000
 _SEED: Final = 20
 
 
-def load_champion(record: ChampionRecord) -> keras.Model:
-    """The registry's champion as it was trained.
-
-    Raises:
-        LookupError: the registry's champion is not the one that `models/champion` describes, or there is none.
-    """
-    version = mlflow_store.champion_version()
-    if version is None or version.tags.get(mlflow_store.DIGEST_TAG) != record.digest:
-        found = "no champion" if version is None else f"version {version.version} as champion"
-        raise LookupError(
-            f"The registry has {found}, which is not the model in {paths.CHAMPION}. "
-            "Run the stage `register`, which makes them the same: dvc repro --force --single-item register"
-        )
-    return mlflow.tensorflow.load_model(f"models:/{mlflow_store.REGISTERED_MODEL}@{mlflow_store.CHAMPION_ALIAS}")
-
-
-def write_classifier(model: keras.Model, record: ChampionRecord, directory: Path) -> None:
-    """Write graph and metadata for `service.classifier`; `model` is the model as served."""
-    spec = record.input
-    to_onnx.export(model, (None, spec.size, spec.size, 1), directory / GRAPH_FILE, [to_onnx.OUTPUT_NAME])
-    metadata = ClassifierMetadata(
-        name=record.architecture, version=record.version, moods=MOODS, input=spec, temperature=record.temperature
-    )
-    (directory / METADATA_FILE).write_text(metadata.model_dump_json(indent=2) + "\n")
+def write_classifier(champion: Champion, directory: Path) -> None:
+    """Write graph and metadata for `service.classifier`: the graph that was evaluated, byte for byte."""
+    shutil.copy(champion.candidate.model / GRAPH_FILE, directory)
+    (directory / METADATA_FILE).write_text(champion.metadata.model_dump_json(indent=2) + "\n")
 
 
 def write_litert(trained: keras.Model, record: ChampionRecord, train: FaceSet, directory: Path) -> None:
-    """Write the files for phones; `trained` is the result of `load_champion`."""
+    """Write the files for phones; `trained` is the champion as it was trained."""
     to_litert.export(
         serving_model(trained, mirror_averaging=False),
         record.input,
@@ -80,35 +60,27 @@ def write_litert(trained: keras.Model, record: ChampionRecord, train: FaceSet, d
     )
 
 
-def check(model: keras.Model, directory: Path, champion: Champion, faces: NDArray[np.uint8]) -> float:
-    """Compare the converted graph with the registry's model and with the graph that was evaluated.
+def check(model: keras.Model, directory: Path, faces: NDArray[np.uint8]) -> float:
+    """Compare the graph with the trained model.
 
     Args:
         model: Model as served.
         directory: Directory that `write_classifier` wrote.
-        champion: Champion whose metrics go into the model card.
         faces: uint8 (n, size, size).
 
     Returns:
-        The largest difference of a calibrated probability between converted graph and model.
+        The largest difference of a calibrated probability between graph and model.
 
     Raises:
         RuntimeError: a probability differs by more than `evaluate.max_parity_difference`.
     """
-    classifier, record, limit = MoodClassifier(directory), champion.record, Params.read().evaluate.max_parity_difference
-    evaluated = open_classifier(
-        champion.candidate.model / GRAPH_FILE, record.architecture, record.input, record.temperature
-    )
-    converted = classify(classifier, faces)
-    raw = model.predict(normalise(faces, record.input), verbose=0)
-    differences = {
-        "the registry's model": float(np.abs(converted - calibrate(raw, record.temperature)).max()),
-        "the graph that was evaluated": float(np.abs(converted - classify(evaluated, faces)).max()),
-    }
-    for other, difference in differences.items():
-        if not difference <= limit:
-            raise RuntimeError(f"the converted graph differs from {other} by {difference:.2g} in a probability")
-    return differences["the registry's model"]
+    classifier, limit = MoodClassifier(directory), Params.read().evaluate.max_parity_difference
+    raw = model.predict(normalise(faces, classifier.metadata.input), verbose=0)
+    expected = calibrate(raw, classifier.metadata.temperature)
+    difference = float(np.abs(classify(classifier, faces) - expected).max())
+    if not difference <= limit:
+        raise RuntimeError(f"the graph differs from the trained model by {difference:.2g} in a probability")
+    return difference
 
 
 def measure_litert(directory: Path, validation: FaceSet) -> dict[str, Any]:
@@ -176,15 +148,13 @@ def main() -> None:
 
     Raises:
         FileNotFoundError: there is no champion yet.
-        LookupError: the registry has another champion, or none.
-        RuntimeError: a converted graph differs too much; see `check` and `check_litert`.
+        RuntimeError: a graph differs too much; see `check` and `check_litert`.
     """
-    champion = Champion.read()
+    limit, champion = Params.read().evaluate.max_parity_difference, Champion.read()
     if champion is None:
         raise FileNotFoundError(f"There is no champion in {paths.CHAMPION}: run the stage `register` (`dvc repro`).")
-    mlflow_store.connect()
     record = champion.record
-    trained = load_champion(record)
+    trained = keras.models.load_model(champion.candidate.model / MODEL_FILE, compile=False)
     model = serving_model(trained, mirror_averaging=record.mirror_averaging)
     train, validation = (FaceSet.load(paths.FACES / f"{split}.npz") for split in ("train", "validation"))
 
@@ -193,20 +163,20 @@ def main() -> None:
     partial = target.with_name("classifier.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    write_classifier(model, record, partial)
-    difference = check(model, partial, champion, validation.pixels)
+    write_classifier(champion, partial)
+    difference = check(model, partial, validation.pixels)
     write_litert(trained, record, train, partial)
     report = metrics.rounded(measure_litert(partial, validation))
-    check_litert(report, Params.read().evaluate.max_parity_difference)
+    check_litert(report, limit)
     paths.LITERT_REPORT.parent.mkdir(parents=True, exist_ok=True)
     paths.LITERT_REPORT.write_text(json.dumps(report, indent=2) + "\n")
     model_card.write(champion, partial)
-    shutil.rmtree(target, ignore_errors=True)
-    partial.rename(target)
+    transaction.replace(partial, target)
     tag = to_bento.import_bundle(paths.BUNDLE)
     print(
-        f"{record.architecture} version {record.version} is in {target} and in BentoML's store as "
-        f"{tag}; largest difference from the Keras model on {len(validation):,} faces: {difference:.1e}\n"
+        f"Release {record.version} ({record.architecture}, digest {champion.served_digest[:12]}) is in {target} and in "
+        f"BentoML's store as {tag}. Largest difference from the Keras model on {len(validation):,} faces: "
+        f"{difference:.1e}\n"
         f"LiteRT: {json.dumps(report, indent=2)}"
     )
 

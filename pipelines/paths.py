@@ -18,10 +18,21 @@ PHOTO_BOXES: Final = Path("reports/detect/photo_boxes.csv")
 FACES: Final = Path("faces")
 CLASS_TABLE: Final = Path("reports/prepare/class_table.csv")
 LEAKS: Final = Path("reports/prepare/leaks.json")
+TEST_SETS: Final = Path("reports/prepare/test_sets.json")
+"""Versions of the sets that models are measured on; see `pipelines.data.test_sets`."""
+
+PEOPLE: Final = Path("splits/people.csv")
+"""Who is in which split of the photos; see `pipelines.data.splits`."""
 
 MODELS: Final = Path("models")
 CHAMPION: Final = MODELS / "champion"
 """The released model with its metrics: git's copy of what the registry calls `champion`."""
+
+RELEASES: Final = MODELS / "releases.json"
+"""The ledger of all releases; see `pipelines.registry.releases`."""
+
+TRANSACTION: Final = Path(".release")
+"""What a promotion or rollback needs while it runs; see `pipelines.registry.transaction`."""
 
 TEACHER_PREDICTIONS: Final = MODELS / "teacher" / "predictions.npz"
 """The teacher's predictions for the training faces: all that is kept of a teacher."""
@@ -35,6 +46,9 @@ IDEAS: Final = Path("reports/ideas.csv")
 
 CHECKPOINTS: Final = Path("checkpoints")
 EVALUATION: Final = Path("reports/evaluate")
+"""Evaluations of the candidates."""
+COMPARISON: Final = Path("reports/compare")
+"""Evaluations of the models that are only compared, and the table of all."""
 REGISTRATION: Final = Path("reports/register")
 
 

@@ -1,14 +1,16 @@
 """Stage `prepare`: labelled images to the face sets that training, evaluation and the drift reference read.
 
 FER2013 consists of faces. Photos are cropped at the boxes of the stage `detect` with the service's own code. FER2013
-keeps its official splits; the photos are split by identity. A training image that also occurs in validation or test,
-exactly or as a near duplicate, is removed.
+keeps its official splits; the photos are split by person. People who are new to the dataset are added to the table of
+people, and nobody in it changes the split. A training image that also occurs in validation or test, exactly or as a
+near duplicate, is removed.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import cv2
@@ -17,11 +19,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipelines import paths
-from pipelines.data import dataset, near_duplicates
+from pipelines.data import dataset, near_duplicates, test_sets
 from pipelines.data.dataset import EMOTIONS, FER2013_SCHEMA, PHOTOS_SCHEMA, USAGES, VOTE_COLUMNS
+from pipelines.data.dealing import Pictures, bonds, deal
 from pipelines.data.face_sets import SOURCES, FaceSet
 from pipelines.data.labels import emotion_shares, moods_of, moods_of_emotions, one_hot, soft_labels
-from pipelines.data.splits import SPLITS, split_photos
+from pipelines.data.splits import SPLITS, photo_labels, read_people, write_people
 from pipelines.params import Params, PrepareParams
 from service import faces, images
 from service.classifier import InputSpec
@@ -68,19 +71,14 @@ def load_fer2013(path: Path, params: PrepareParams, spec: InputSpec) -> tuple[Fa
     return face_set.select(labelled), table["usage"].map(_SPLIT_OF_USAGE).to_numpy(dtype=str)[labelled]
 
 
-def load_photos(
-    path: Path, boxes_path: Path, params: PrepareParams, spec: InputSpec
-) -> tuple[FaceSet, NDArray[np.str_]]:
+def load_photos(path: Path, boxes_path: Path, params: PrepareParams, spec: InputSpec) -> FaceSet:
     """Crop the largest face of every photo that shows one.
 
     Args:
         path: Parquet file, see `pipelines.data.dataset`.
         boxes_path: Boxes that the stage `detect` found in these photos.
-        params: Moods and splits.
+        params: Moods of the emotions.
         spec: Input of the classifier, for the size and margin of the crops.
-
-    Returns:
-        n faces, and the name of each one's split, (n,).
 
     Raises:
         DatasetError: The file is absent, is not Parquet, or has another schema.
@@ -96,9 +94,8 @@ def load_photos(
     for data, box in zip(dataset.iterate_images(path, PHOTOS_SCHEMA, rows), boxes.iloc[rows].itertuples(), strict=True):
         face = Face(x=box.x, y=box.y, width=box.width, height=box.height, confidence=box.confidence)
         pixels.append(faces.crop(images.decode(data), face, size=spec.size, margin=spec.margin))
-    all_moods, splits = split_photos(path, params)
-    moods = all_moods[rows]
-    face_set = FaceSet(
+    moods = moods_of_emotions(emotions[rows], params)
+    return FaceSet(
         pixels=np.stack(pixels),
         soft_labels=one_hot(moods),
         emotions=(emotions[rows, None] == np.array(EMOTIONS)).astype(np.float32),
@@ -107,7 +104,69 @@ def load_photos(
         source=np.full(len(rows), SOURCES.index("photos"), np.uint8),
         row=rows.astype(np.int32),
     )
-    return face_set, splits[rows]
+
+
+def assign_people(
+    path: Path, photos: FaceSet, fer2013: FaceSet, fer2013_splits: NDArray[np.str_], params: PrepareParams
+) -> tuple[dict[str, str], NDArray[np.str_]]:
+    """Assign the people who are new to the photos, and look up the split of every photo.
+
+    Args:
+        path: Parquet file of the photos.
+        photos: Faces of the photos.
+        fer2013: Faces of FER2013.
+        fer2013_splits: The split of each of these.
+        params: Moods, shares of the splits, and the correlation of near duplicates.
+
+    Returns:
+        The table of people with the new ones, see `pipelines.data.splits`; and the split of each photo, with or without
+        a face, (rows of the file,).
+
+    Raises:
+        DatasetError: The table of people is wrong.
+    """
+    persons, moods = photo_labels(path, params)
+    assigned = read_people() if paths.PEOPLE.exists() else {}
+    bound = bonds(
+        Pictures(photos.pixels, persons[photos.row]),
+        Pictures(fer2013.pixels, fer2013_splits),
+        assigned,
+        params.duplicate_correlation,
+    )
+    people = deal(persons, moods, assigned, params.photo_splits, bound)
+    new = Counter(split for person, split in people.items() if person not in assigned)
+    if new:
+        print(f"{new.total():,} new people: {', '.join(f'{new[split]:,} in {split}' for split in SPLITS)}")
+    return people, np.array([people[person] for person in persons])
+
+
+def measured_sets(
+    sets: Mapping[str, FaceSet], persons: NDArray[np.str_], moods: NDArray[np.int8], splits: NDArray[np.str_]
+) -> dict[str, dict[str, dict[str, str | int]]]:
+    """Versions and sizes of the sets that models are measured on; see `pipelines.data.test_sets`.
+
+    Args:
+        sets: Face sets by the names of `SPLITS`.
+        persons: The person in each photo, (rows of the file,).
+        moods: Index of the mood of each photo, int8 (rows of the file,).
+        splits: The split of each photo, (rows of the file,).
+    """
+    found: dict[str, dict[str, dict[str, str | int]]] = {}
+    for split in SPLITS[1:]:
+        faces = sets[split].of_source("fer2013")
+        labels = (f"{votes} {own}" for votes, own in zip(faces.ferplus_mood, faces.original_mood, strict=True))
+        images = dataset.iterate_images(paths.FER2013, FER2013_SCHEMA, faces.row)
+        rows = np.flatnonzero(splits == split)
+        photos = dataset.iterate_images(paths.PHOTOS, PHOTOS_SCHEMA, rows)
+        found[split] = {
+            "fer2013": {"version": test_sets.version_of(zip(images, labels, strict=True)), "images": len(faces)},
+            "photos": {
+                "version": test_sets.version_of(zip(photos, map(str, moods[rows]), strict=True)),
+                "images": len(rows),
+                "people": len(np.unique(persons[rows])),
+            },
+        }
+    return found
 
 
 def remove_leaks(sets: dict[str, FaceSet], threshold: float) -> tuple[dict[str, FaceSet], dict[str, object]]:
@@ -165,25 +224,25 @@ def montage(face_set: FaceSet, mood: int, seed: int) -> NDArray[np.uint8]:
 
 
 def main() -> None:
-    """Read both files of the dataset; write the face sets, the class table, the leak report and a montage per mood."""
+    """Read both files of the dataset; write the face sets, the table of people, the reports and a montage per mood."""
     settings = Params.read()
     params, spec = settings.prepare, settings.input
-    parts = [
-        load_fer2013(paths.FER2013, params, spec),
-        load_photos(paths.PHOTOS, paths.PHOTO_BOXES, params, spec),
-    ]
+    fer2013, fer2013_splits = load_fer2013(paths.FER2013, params, spec)
+    photos = load_photos(paths.PHOTOS, paths.PHOTO_BOXES, params, spec)
+    people, photo_splits = assign_people(paths.PHOTOS, photos, fer2013, fer2013_splits, params)
+    parts = [(fer2013, fer2013_splits), (photos, photo_splits[photos.row])]
     sets = {
         split: FaceSet.concatenate([face_set.select(splits == split) for face_set, splits in parts]) for split in SPLITS
     }
     sets, leaks = remove_leaks(sets, params.duplicate_correlation)
-    fer2013, photos = (len(face_set) for face_set, _ in parts)
     leaks = {
-        "fer2013_images_without_a_vote_that_counts": dataset.count_rows(paths.FER2013, FER2013_SCHEMA) - fer2013,
-        "photos_without_a_face": dataset.count_rows(paths.PHOTOS, PHOTOS_SCHEMA) - photos,
+        "fer2013_images_without_a_vote_that_counts": dataset.count_rows(paths.FER2013, FER2013_SCHEMA) - len(fer2013),
+        "photos_without_a_face": len(photo_splits) - len(photos),
         **leaks,
     }
     table = class_table(sets)
 
+    write_people(people)
     paths.FACES.mkdir(parents=True, exist_ok=True)
     for split, face_set in sets.items():
         face_set.save(paths.face_set(split))
@@ -192,6 +251,8 @@ def main() -> None:
     paths.CLASS_TABLE.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(paths.CLASS_TABLE, index=False, lineterminator="\n")
     paths.LEAKS.write_text(json.dumps(leaks, indent=2) + "\n")
+    persons, moods = photo_labels(paths.PHOTOS, params)
+    test_sets.write(measured_sets(sets, persons, moods, photo_splits))
     print(table.to_string(index=False))
     print(json.dumps(leaks, indent=2))
 

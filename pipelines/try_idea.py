@@ -13,7 +13,7 @@ import json
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import keras
 import mlflow
@@ -22,16 +22,22 @@ import typer
 import yaml
 
 from pipelines import paths
+from pipelines.data import test_sets
 from pipelines.data.face_sets import FaceSet
+from pipelines.data.test_sets import FIRST, Versions
 from pipelines.evaluation import metrics
 from pipelines.evaluation.predictions import Predictions
 from pipelines.params import Params, TrainParams
+from pipelines.registry import mlflow_connection
 from pipelines.registry.candidates import SUMMARY_FILE
 from pipelines.registry.training_run import train
 from pipelines.training.config import TrainingConfig
 from pipelines.training.distillation import predict_heads
 from pipelines.training.networks import MOOD, ORIGINAL
 from service.classifier import InputSpec, normalise
+
+_SETS: Final = "validation_sets"
+"""Column of the table with the versions of the validation sets; see `pipelines.data.test_sets`."""
 
 
 def change(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -89,14 +95,22 @@ def measure(model: keras.Model, validation: FaceSet, spec: InputSpec, bins: int)
 
 
 def record(row: dict[str, Any], path: Path = paths.IDEAS) -> None:
-    """Add a trial to the table; it replaces one of the same name and seed."""
+    """Add a trial to the table; it replaces one of the same name and seed.
+
+    Rows without versions of the validation sets are of the first ones.
+    """
     table = pd.DataFrame([row])
     if path.exists():
         before = pd.read_csv(path)
         same = (before["idea"] == row["idea"]) & (before["seed"] == row["seed"])
-        table = pd.concat([before[~same], table], ignore_index=True)
+        table = pd.concat([before[~same], table], ignore_index=True).fillna({_SETS: _versions(FIRST)})
     path.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(path, index=False, float_format="%.4f", lineterminator="\n")
+
+
+def _versions(versions: Versions) -> str:
+    """Versions of the validation sets, by which trials can be compared."""
+    return " ".join(versions["validation"].values())
 
 
 def main(
@@ -116,7 +130,7 @@ def main(
     bins = params.evaluate.calibration_bins
     measured = measure(trained, FaceSet.load(paths.face_set("validation")), config.spec, bins)
     summary = json.loads((directory / SUMMARY_FILE).read_text())
-    with mlflow.start_run(run_id=summary["run_id"]):
+    with mlflow_connection.plain_errors(), mlflow.start_run(run_id=summary["run_id"]):
         mlflow.set_tags({"idea": idea, "expectation": expect})
         mlflow.log_metrics({f"validation.{name}": value for name, value in measured.items()})
     record(
@@ -130,6 +144,7 @@ def main(
             "epochs": summary["epochs"],
             "minutes": (time.monotonic() - started) / 60,
             **measured,
+            _SETS: _versions(test_sets.present()),
         }
     )
     print(json.dumps(measured, indent=2))

@@ -6,6 +6,8 @@ change here.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Final
 
@@ -43,7 +45,8 @@ class ClassifierMetadata(BaseModel):
 
     Attributes:
         name: Name of the model, for example `mini_xception`.
-        version: Version in the model registry.
+        version: Number of the release, from `models/releases.json`. It rises with every new classifier.
+        digest: Digest of what is served; see `digest_of`.
         moods: Names on the probability axis; must be `service.moods.MOODS`.
         input: Input of the graph.
         temperature: Divisor of the logits before the softmax (Guo et al., "On Calibration of Modern Neural Networks",
@@ -54,9 +57,40 @@ class ClassifierMetadata(BaseModel):
 
     name: str
     version: str
+    digest: str = Field(pattern="^[0-9a-f]{64}$")
     moods: tuple[str, ...]
     input: InputSpec
     temperature: float = Field(default=1.0, gt=0)
+
+    @classmethod
+    def of(
+        cls, graph: Path, *, name: str, version: str, moods: tuple[str, ...], input: InputSpec, temperature: float
+    ) -> ClassifierMetadata:
+        """The description of a graph, an ONNX file, with its digest; the other arguments are the attributes."""
+        digest = digest_of(graph.read_bytes(), moods=moods, spec=input, temperature=temperature)
+        return cls(name=name, version=version, digest=digest, moods=moods, input=input, temperature=temperature)
+
+
+def digest_of(graph: bytes, *, moods: tuple[str, ...], spec: InputSpec, temperature: float) -> str:
+    """SHA-256 of all that decides a classifier's probabilities, in hexadecimal.
+
+    It is the digest of a JSON object without spaces and with sorted keys: `graph` (SHA-256 of the ONNX file), `input`,
+    `moods` and `temperature`. Two classifiers with the same digest give the same probabilities, whatever they are
+    called.
+
+    Args:
+        graph: Content of the ONNX file.
+        moods: Names on the probability axis.
+        spec: Input of the graph.
+        temperature: See `ClassifierMetadata`.
+    """
+    content = {
+        "graph": hashlib.sha256(graph).hexdigest(),
+        "input": spec.model_dump(),
+        "moods": moods,
+        "temperature": float(temperature),
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def normalise(faces: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.float32]:
@@ -85,11 +119,12 @@ class MoodClassifier:
             threads: Number of threads within one operator of the graph.
 
         Raises:
-            ValueError: The bundle's moods are not `MOODS`.
+            ValueError: The bundle's moods are not `MOODS`, or its digest is that of another graph or calibration.
         """
         self.metadata = ClassifierMetadata.model_validate_json((directory / METADATA_FILE).read_bytes())
         if self.metadata.moods != MOODS:
             raise ValueError(f"the bundle in {directory} has the moods {self.metadata.moods}, this code has {MOODS}")
+        _check_digest(self.metadata, directory / GRAPH_FILE)
         self._session = open_session(directory / GRAPH_FILE, threads=threads)
         self._input_name = self._session.get_inputs()[0].name
 
@@ -104,3 +139,13 @@ class MoodClassifier:
         """
         (probabilities,) = self._session.run(None, {self._input_name: normalise(faces, self.metadata.input)})
         return calibrate(probabilities, self.metadata.temperature)
+
+
+def _check_digest(metadata: ClassifierMetadata, graph: Path) -> None:
+    """Raise a ValueError if metadata belong to another graph: the digest in every answer would be wrong."""
+    found = digest_of(graph.read_bytes(), moods=metadata.moods, spec=metadata.input, temperature=metadata.temperature)
+    if found != metadata.digest:
+        raise ValueError(
+            f"{graph.parent} is damaged or mixed from two releases: its digest is {found[:12]}, its "
+            f"{METADATA_FILE} says {metadata.digest[:12]}. Restore it from git, or package it again."
+        )

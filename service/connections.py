@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 MAX_CONNECTIONS: Final[int] = 1_000
 """Most connections of a worker, idle ones included."""
 
-MAX_HELD_BYTES: Final[int] = 20_000_000
+MAX_HELD_BYTES: Final[int] = 12_000_000
 """Most bytes that the connections of a worker hold all together; see `Account`."""
 
 CONNECTION_BYTES: Final[int] = 8_000

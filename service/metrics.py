@@ -11,13 +11,24 @@ import fcntl
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from service import instance
+
+if TYPE_CHECKING:  # not needed by the process that starts the workers
+    from service.classifier import ClassifierMetadata
 
 _SECONDS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -43,6 +54,12 @@ STAGE_DURATION: Final = Histogram(
 )
 FACES: Final = Counter("meaa_faces", "Faces found.")
 PREDICTIONS: Final = Counter("meaa_predictions", "Moods estimated.", ["mood", "model_version"])
+MODEL_INFO: Final = Gauge(
+    "meaa_model_info",
+    "The classifier that is served: always 1, with its name, the number of its release and its digest as labels.",
+    ["name", "version", "digest"],
+    multiprocess_mode="livemax",  # all workers together have one series; that of an ended worker goes
+)
 LOG_FAILURES: Final = Counter("meaa_prediction_log_failures", "Predictions that could not be written to the log.")
 
 
@@ -52,7 +69,7 @@ def prepare(
     refusals: Iterable[int],
     stages: Iterable[str],
     moods: Iterable[str],
-    version: str,
+    model: ClassifierMetadata,
 ) -> None:
     """Create every possible series, at zero.
 
@@ -64,7 +81,7 @@ def prepare(
         refusals: Statuses of `REFUSALS`.
         stages: Stages of `STAGE_DURATION`.
         moods: Moods of `PREDICTIONS`.
-        version: Model version of `PREDICTIONS`.
+        model: Classifier of `MODEL_INFO`, whose version is also that of `PREDICTIONS`.
     """
     for status, code in outcomes:
         REQUESTS.labels(status=status, code=code)
@@ -73,7 +90,8 @@ def prepare(
     for stage in stages:
         STAGE_DURATION.labels(stage=stage)
     for mood in moods:
-        PREDICTIONS.labels(mood=mood, model_version=version)
+        PREDICTIONS.labels(mood=mood, model_version=model.version)
+    MODEL_INFO.labels(name=model.name, version=model.version, digest=model.digest).set(1)
 
 
 def exposition() -> tuple[bytes, str]:
@@ -88,7 +106,9 @@ def exposition() -> tuple[bytes, str]:
 
 
 def merge_ended() -> None:
-    """Add the metrics of workers that have ended up in one file for each type, and delete theirs.
+    """Add the counts of workers that have ended up in one file for each type, and delete theirs.
+
+    A gauge of an ended worker says nothing any more, and is deleted.
 
     Each worker leaves 130 kB; every scrape reads all files.
     """
@@ -97,8 +117,11 @@ def merge_ended() -> None:
         return
     with _locked(directory, fcntl.LOCK_EX):
         for path in directory.glob("*_[0-9]*.db"):
-            kind, _, pid = path.stem.partition("_")
+            kind, _, pid = path.stem.rpartition("_")
             if instance.runs(int(pid)):
+                continue
+            if kind.startswith("gauge"):
+                path.unlink()
                 continue
             together = directory / f"{kind}_ended.db"
             if not together.exists():

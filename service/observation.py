@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 from service import request_id
+from service.classifier import ClassifierMetadata
 from service.estimator import MoodEstimate
 from service.images import Frame
 from service.moods import MOODS
@@ -30,7 +31,8 @@ class Observation:
     Attributes:
         time: Time of the response, UTC, ISO 8601.
         request: Id of the request, which its response carries too: a label that arrives later is joined by it.
-        model_version: Version of the classifier.
+        model_version: Number of the classifier's release.
+        model_digest: Digest of the classifier; see `service.classifier.digest_of`. Rows of earlier releases lack it.
         outcome: `answered` or `no_face`.
         mood: Estimated mood.
         probability_positive: Probability of the mood `positive`.
@@ -56,6 +58,7 @@ class Observation:
     time: str
     request: str
     model_version: str
+    model_digest: str | None
     outcome: Outcome
     mood: str | None
     probability_positive: float | None
@@ -83,7 +86,7 @@ class Observation:
         frame: Frame,
         estimate: MoodEstimate | None,
         *,
-        model_version: str,
+        model: ClassifierMetadata,
         seconds: float,
     ) -> Observation:
         """The row for a frame that has just been processed.
@@ -91,14 +94,15 @@ class Observation:
         Args:
             frame: Frame that was processed.
             estimate: Its estimate; None if it has no face.
-            model_version: Version of the classifier.
+            model: Classifier that made the estimate.
             seconds: Duration of decoding and estimation, in seconds.
         """
         values: dict[str, Any] = dict.fromkeys(COLUMNS)
         values |= {
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "request": request_id.current(),
-            "model_version": model_version,
+            "model_version": model.version,
+            "model_digest": model.digest,
             "outcome": "no_face",
             "faces": 0,
             "frame_width": frame.width,

@@ -25,6 +25,7 @@ import bentoml
 from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml._internal.monitoring.base import MonitorBase
 
+from service.classifier import ClassifierMetadata
 from service.estimator import MoodEstimate
 from service.images import Frame
 from service.metrics import LOG_FAILURES
@@ -114,13 +115,13 @@ def enabled() -> bool:
     return bool(BentoMLContainer.config.monitoring.enabled.get())
 
 
-def record(frame: Frame, estimate: MoodEstimate | None, *, model_version: str, seconds: float) -> None:
+def record(frame: Frame, estimate: MoodEstimate | None, *, model: ClassifierMetadata, seconds: float) -> None:
     """Log the row of a request through BentoML's monitor; the arguments are those of `Observation.of`.
 
     Any failure loses the row, and is counted.
     """
     try:
-        row = Observation.of(frame, estimate, model_version=model_version, seconds=seconds)
+        row = Observation.of(frame, estimate, model=model, seconds=seconds)
         # In a context of its own: a monitor that raises leaves BentoML's variables set, and all later rows would fail.
         contextvars.copy_context().run(_monitor, row)
     except Exception as error:

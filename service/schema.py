@@ -46,7 +46,11 @@ class Model(BaseModel):
     """The classifier that estimated the mood."""
 
     name: str = Field(examples=["mini_xception"])
-    version: str = Field(examples=["3"])
+    version: str = Field(description="Number of the release.", examples=["4"])
+    digest: str = Field(
+        description="SHA-256 of the classifier as it is served, in hexadecimal: it differs if a prediction may differ.",
+        examples=["5f2c8d0e4b7a4f0f9b0c5c5a3e6d1b2f7a8e9c0d1f2a3b4c5d6e7f8091a2b3c4"],
+    )
 
 
 class MoodResponse(BaseModel):
@@ -79,7 +83,7 @@ class MoodResponse(BaseModel):
             probabilities=estimate.probabilities,
             face=FaceBox.model_validate(estimate.face, from_attributes=True),
             faces=estimate.face_count,
-            model=Model(name=model.name, version=model.version),
+            model=Model(name=model.name, version=model.version, digest=model.digest),
         )
 
 

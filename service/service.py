@@ -167,10 +167,13 @@ class MoodEstimation:
             threads=1, max_queue=SETTINGS.max_queue, max_wait=SETTINGS.max_wait, expected=SETTINGS.decode_seconds / 4
         )
         self._decoder = DecoderProcess(SETTINGS.decode_seconds)
-        version = self._estimator.classifier.metadata.version
         metrics.merge_ended()
         metrics.prepare(
-            outcomes=schema.outcomes(), refusals=problems.REFUSALS, stages=STAGES, moods=MOODS, version=version
+            outcomes=schema.outcomes(),
+            refusals=problems.REFUSALS,
+            stages=STAGES,
+            moods=MOODS,
+            model=self._estimator.classifier.metadata,
         )
         logs.guard()
 
@@ -224,7 +227,7 @@ class MoodEstimation:
         def record(frame: Frame, estimate: MoodEstimate | None) -> None:
             seconds = time.perf_counter() - started
             if self._record is not None:
-                self._record(frame, estimate, model_version=model.version, seconds=seconds)
+                self._record(frame, estimate, model=model, seconds=seconds)
 
         estimate = self._estimator.estimate_decoded(
             decode,

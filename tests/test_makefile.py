@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -106,3 +107,29 @@ def test_an_environment_of_another_python_is_made_anew(
     install(checkout / ".venv" / "bin" / "python", present)
     (checkout / STAMP).touch()
     assert ("python3.13 -m venv --clear .venv" in set_up(checkout, *variables)) == anew
+
+
+@pytest.mark.parametrize(
+    ("uri", "pages"),
+    [("http://127.0.0.1:9", False), ("https://mlflow.example.org", False), ("sqlite:///other.db", True), ("", True)],
+)
+def test_make_mlflow_starts_pages_unless_the_store_is_a_server_with_its_own(
+    checkout: Path, uri: str, pages: bool
+) -> None:
+    for name in ("python", "mlflow"):
+        install(checkout / ".venv-dev" / "bin" / name, f'case "$1" in -c) echo 3.13;; *) echo {name} "$@";; esac')
+    (checkout / "requirements.lock").touch()
+    (checkout / ".venv-dev" / ".installed").touch()
+    done = subprocess.run(
+        ["make", "mlflow", "MLFLOW_PORT=5055"],
+        cwd=checkout,
+        env={**os.environ, "MLFLOW_TRACKING_URI": uri, "PYTHON": ""},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    restored, *started = done.stdout.splitlines()
+    assert restored == "python -m pipelines.restore_runs --ui http://127.0.0.1:5055"
+    store = uri or "sqlite:///mlflow.db"
+    served = [f"mlflow ui --backend-store-uri {store} --host 127.0.0.1 --port 5055"]
+    assert started == (served if pages else [])

@@ -17,7 +17,8 @@ from pipelines.export.to_litert import LiteRTClassifier
 from pipelines.params import Params
 from pipelines.prepare import load_fer2013
 from pipelines.registry.champion import Champion
-from service.classifier import METADATA_FILE, MoodClassifier
+from pipelines.registry.releases import Ledger, require_consistent
+from service.classifier import GRAPH_FILE, METADATA_FILE, MoodClassifier
 from service.estimator import MoodEstimator
 from tests.conftest import ROOT
 
@@ -35,6 +36,14 @@ def test_the_bundle_is_the_champion_that_the_gate_chose(champion: Champion) -> N
     metadata = json.loads((BUNDLE / "classifier" / METADATA_FILE).read_text())
     assert (metadata["name"], metadata["version"]) == (champion.record.architecture, champion.record.version)
     assert metadata["temperature"] == champion.record.temperature
+    assert champion.metadata.model_dump(mode="json") == metadata
+    assert (BUNDLE / "classifier" / GRAPH_FILE).read_bytes() == (champion.candidate.model / GRAPH_FILE).read_bytes()
+
+
+def test_the_ledger_says_that_the_champion_is_the_latest_release(champion: Champion) -> None:
+    ledger = Ledger.read(ROOT / "models" / "releases.json")
+    require_consistent(ledger, champion)
+    assert {1, 2, 4} <= {entry.number for entry in ledger.entries}  # 3 was never released
 
 
 def test_the_champion_is_good_enough_to_be_released_and_small_enough_for_a_phone(champion: Champion) -> None:

@@ -17,7 +17,7 @@ ORDER = (
     ("training", "ingest"),
     ("evaluation",),
     ("export", "registry"),
-    ("model_card",),
+    ("model_card", "planning"),
 )
 """The rooms of `pipelines/` from the ground up; a module that is none of them is a stage or a script."""
 FLOORS = {room: floor for floor, rooms in enumerate(ORDER) for room in rooms}

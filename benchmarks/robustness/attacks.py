@@ -51,6 +51,7 @@ _MAX_WORKER_MB: Final = 600
 _MAX_QUIET_MB: Final = 300
 _MAX_GROWTH_MB: Final = 15
 _MAX_UNAUTHORIZED_MB: Final = 64
+_PROBES: Final = 3
 _QUIET_SECONDS: Final = 10.0
 _ROUNDS: Final = 10
 
@@ -158,11 +159,12 @@ def unauthorized(plan: Plan) -> Iterator[Finding]:
             connections = round(plan.scaled(count, 1 if count == 1 else 50))
             with MemoryWatch(server) as watch, ExitStack() as stack:
                 _send_all(_connect(stack, server.port, connections), data, seconds=plan.scaled(8, 2))
-                answers = ready(server.port)
+                # A probe may be among the connections that are closed for new ones, as an orchestrator's may.
+                probe = next((number for number in range(1, _PROBES + 1) if ready(server.port)), 0)
             grown = watch.peak - before
-            limit = f"<= {_MAX_UNAUTHORIZED_MB} MB, ready"
-            kept = grown <= _MAX_UNAUTHORIZED_MB and answers
-            value = f"{grown:.0f} MB, {'ready' if answers else 'not ready'}"
+            limit = f"<= {_MAX_UNAUTHORIZED_MB} MB, ready in {_PROBES} probes"
+            kept = grown <= _MAX_UNAUTHORIZED_MB and probe > 0
+            value = f"{grown:.0f} MB, {f'ready at probe {probe}' if probe else 'not ready'}"
             yield finding(f"growth since the start, {name} on {connections:,} connections", value, limit, kept)
 
 

@@ -102,6 +102,6 @@ def _profile(estimator: MoodEstimator, frame: tuple[int, int], turns: int) -> di
 
 def _estimate(estimator: MoodEstimator, data: bytes) -> None:
     def log(frame: Any, estimate: Any) -> None:
-        Observation.of(frame, estimate, model_version="0", seconds=0.0)
+        Observation.of(frame, estimate, model=estimator.classifier.metadata, seconds=0.0)
 
     estimator.estimate(data, inspect=log)

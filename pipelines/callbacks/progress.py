@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import keras
@@ -17,6 +18,8 @@ class EpochProgress(keras.callbacks.Callback):
 
     def __init__(self, title: str) -> None:
         super().__init__()
+        self.seconds: list[float] = []
+        """Time of each epoch that has ended in this process, validation included."""
         self._title = title
         self._console = Console()
 
@@ -38,6 +41,7 @@ class EpochProgress(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Reset the bar of the batches."""
+        self._started = time.monotonic()
         self._progress.update(self._epochs, completed=epoch)
         self._progress.reset(self._batches, total=self.params["steps"])
 
@@ -47,6 +51,7 @@ class EpochProgress(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Print the epoch's metrics."""
+        self.seconds.append(time.monotonic() - self._started)
         values = "  ".join(f"{name} {value:.4g}" for name, value in (logs or {}).items())
         self._console.print(f"{self._title} epoch {epoch}: {values}", highlight=False, soft_wrap=True)
 

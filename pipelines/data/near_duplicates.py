@@ -6,6 +6,7 @@ have at least a given Pearson correlation. Correlation ignores brightness and co
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 import cv2
@@ -33,13 +34,43 @@ def duplicated_in(pixels: NDArray[np.uint8], others: NDArray[np.uint8], threshol
     """
     if not len(pixels) or not len(others):
         return np.zeros(len(pixels), dtype=bool)
-    candidates, upright = descriptors(pixels), descriptors(others)
-    mirrored = upright.reshape(-1, _SIDE, _SIDE)[:, :, ::-1].reshape(len(others), -1)
-    highest = [
-        np.maximum(part @ upright.T, part @ mirrored.T).max(axis=1)
-        for part in (candidates[start : start + _BLOCK] for start in range(0, len(candidates), _BLOCK))
-    ]
-    return np.concatenate(highest) / np.float32(_NORM**2) >= threshold
+    blocks = _correlations(descriptors(pixels), descriptors(others))
+    return np.concatenate([block.max(axis=1) for block in blocks]) >= threshold
+
+
+def pairs(pixels: NDArray[np.uint8], threshold: float) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Find the pairs of images that are the same picture.
+
+    Args:
+        pixels: Grey images, uint8 (n, size, size).
+        threshold: Correlation from which two images are the same picture.
+
+    Returns:
+        Indices of the two images of each pair, (k,) and (k,), the lower one first.
+    """
+    found = [(np.empty(0, np.intp), np.empty(0, np.intp))]
+    reduced = descriptors(pixels)
+    for start, block in zip(range(0, len(pixels), _BLOCK), _correlations(reduced, reduced), strict=True):
+        one, other = np.nonzero(block >= threshold)
+        found.append((one[other > one + start] + start, other[other > one + start]))
+    one, other = map(np.concatenate, zip(*found, strict=True))
+    return one, other
+
+
+def _correlations(candidates: NDArray[np.float32], upright: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+    """Correlations of some images with others or with their mirror images, whichever are higher, block by block.
+
+    Args:
+        candidates: Descriptors of n images.
+        upright: Descriptors of m images.
+
+    Yields:
+        float32 (at most 1024, m), in the order of the candidates.
+    """
+    mirrored = upright.reshape(-1, _SIDE, _SIDE)[:, :, ::-1].reshape(len(upright), _SIDE**2)
+    for start in range(0, len(candidates), _BLOCK):
+        part = candidates[start : start + _BLOCK]
+        yield np.maximum(part @ upright.T, part @ mirrored.T) / np.float32(_NORM**2)
 
 
 def descriptors(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -51,6 +82,8 @@ def descriptors(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     Returns:
         Whole numbers, float32 (n, 576). The dot product of two rows, divided by 4000 squared, is their correlation.
     """
+    if not len(pixels):
+        return np.zeros((0, _SIDE**2), np.float32)
     reduced = np.stack([cv2.resize(image, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA) for image in pixels])
     flat = reduced.reshape(len(pixels), -1).astype(np.float64)
     flat -= flat.mean(axis=1, keepdims=True)

@@ -169,3 +169,23 @@ def rounded(values: dict[str, Any], digits: int = 5) -> dict[str, Any]:
         else value
         for key, value in values.items()
     }
+
+
+def headline(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The metrics that `dvc metrics show` prints side by side; short names, because it has to fit a terminal.
+
+    Args:
+        report: The content of `metrics.json`.
+
+    Returns:
+        Weighted F1 on validation (FER+ labels) and on the three tests; `worst_loss`, the largest loss of it under a
+        corruption of the test faces; size, multiply-adds and latency ratio of the served graph, as far as the report
+        has them.
+    """
+    costs = {"bytes": "size_bytes", "multiply_adds": "multiply_adds", "latency": "latency_ratio"}
+    return {
+        "validation": report["validation"]["ferplus"]["weighted_f1"],
+        **{test: report["test"][test]["weighted_f1"] for test in ("ferplus", "original", "photos")},
+        "worst_loss": report["test"]["worst_slice_loss"],
+        **{name: report[metric] for name, metric in costs.items() if metric in report},
+    }

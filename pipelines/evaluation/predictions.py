@@ -122,7 +122,7 @@ def open_classifier(graph: Path, name: str, spec: InputSpec, temperature: float)
         spec: Input of the graph.
         temperature: Temperature of the calibration; 1 for none.
     """
-    metadata = ClassifierMetadata(name=name, version="0", moods=MOODS, input=spec, temperature=temperature)
+    metadata = ClassifierMetadata.of(graph, name=name, version="0", moods=MOODS, input=spec, temperature=temperature)
     with tempfile.TemporaryDirectory() as directory:
         (Path(directory) / GRAPH_FILE).write_bytes(graph.read_bytes())
         (Path(directory) / METADATA_FILE).write_text(metadata.model_dump_json())

@@ -10,13 +10,15 @@ from typing import Final
 import keras
 import onnx
 
+from pipelines.evaluation.onnx_form import normal_form
+
 INPUT_NAME: Final = "image"
 OUTPUT_NAME: Final = "probabilities"
 """Name of the output of a mood classifier's graph."""
 
 
 def export(model: keras.Model, input_shape: Sequence[int | None], path: Path, output_names: Sequence[str]) -> None:
-    """Write a Keras model as an ONNX file. Names and folded constants may differ a little between two exports.
+    """Write a Keras model as an ONNX file in normal form: the same bytes for the same model.
 
     Args:
         model: Keras 3 model with one image input.
@@ -34,9 +36,8 @@ def export(model: keras.Model, input_shape: Sequence[int | None], path: Path, ou
         proto = onnx.load(raw)
     _rename(proto.graph, proto.graph.input, [INPUT_NAME])
     _rename(proto.graph, proto.graph.output, output_names)
+    proto = normal_form(proto)
     proto.graph.name = model.name
-    del proto.metadata_props[:]
-    proto.doc_string = ""
     onnx.checker.check_model(proto)
     path.write_bytes(proto.SerializeToString(deterministic=True))
 

@@ -199,16 +199,21 @@ def _print_problems(problems: Sequence[Problem], show: int) -> None:
 
 
 def _print_summary(report: Report, out: Path) -> None:
-    """Print the number of rows that were written, by emotion and split, and of those that were left out."""
+    """Print how many rows came, were written, by emotion and split, and were left out."""
     counts = pd.Series(report.classes).unstack(level=0, fill_value=0)
-    splits = [usage for usage in dataset.USAGES if usage in counts] if len(counts.columns) > 1 else []
-    counts = counts.assign(rows=counts.sum(axis=1))[[*splits, "rows"]]
+    columns = [usage for usage in dataset.USAGES if usage in counts] if len(counts.columns) > 1 else []
+    counts = counts.assign(rows=counts.sum(axis=1))
+    if report.existing:
+        before = pd.Series(report.existing).groupby(level=1).sum().reindex(counts.index, fill_value=0)
+        counts, columns = counts.assign(before=before, new=counts["rows"] - before), [*columns, "before", "new"]
+    counts = counts[[*columns, "rows"]]
     totals = [Column(name, footer=f"{total:,}", justify="right") for name, total in counts.sum().items()]
     table = Table(Column("emotion", footer="all"), *totals, title=str(out), show_footer=True)
     for emotion, row in counts.sort_values("rows", ascending=False, kind="stable").iterrows():
         table.add_row(str(emotion), *(f"{count:,}" for count in row))
     console = Console()
     console.print(table)
+    console.print(f"{report.came:,} came, {report.new:,} of them new, {report.written:,} in all")
     for reason, count in report.left_out.items():
         console.print(f"{count:,} left out: {reason}")
     if report.problems:

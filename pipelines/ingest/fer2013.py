@@ -128,6 +128,7 @@ def fer2013_rows(path: Path, votes_path: Path, votes: Sequence[VoteRow | None], 
                     f"{votes_path if vote is _ABSENT else path} ends after {count:,} rows, before the other."
                 )
             count += 1
+            report.came += 1
             if vote is None:
                 continue  # `read_votes` has reported it
             line, record = numbered
@@ -216,6 +217,7 @@ def folder_rows(root: Path, report: Report, *, validation_share: float, seed: in
             if draws and usage == "Training":
                 drawn = set(random.Random(f"{seed} {emotion}").sample(files, round(validation_share * len(files))))
             for file in files:
+                report.came += 1
                 try:
                     grey = _read_face(file)
                 except (OSError, MeaaError, DatasetError) as error:

@@ -91,7 +91,7 @@ def photo_rows(photos: Iterable[LabelledPhoto], report: Report, existing: Iterab
 
     Args:
         photos: New photos.
-        report: Receives the invalid photos, and the number of photos that are there already.
+        report: Receives the invalid photos, and the numbers of photos that came and that are there already.
         existing: Rows of the file to which the photos are added.
     """
     emotions: dict[bytes, str] = {}
@@ -105,8 +105,10 @@ def photo_rows(photos: Iterable[LabelledPhoto], report: Report, existing: Iterab
 
     for row in existing:
         remember(row)
+        report.existing["", row["emotion"]] += 1
         yield row
     for photo in photos:
+        report.came += 1
         try:
             if not photo.name:
                 raise DatasetError("no image is named")

@@ -30,14 +30,18 @@ class Report:
     """Outcome of an ingestion.
 
     Attributes:
+        came: Number of rows or pictures that were read from the source, valid or not.
         problems: Invalid rows and pictures, in the order of reading.
         left_out: Number of rows that were left out on purpose, by reason.
         classes: Number of rows that were written, by split (empty for photos) and emotion.
+        existing: Number of those that the file had before, likewise.
     """
 
+    came: int = 0
     problems: list[Problem] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
     classes: Counter[tuple[str, str]] = field(default_factory=Counter)
+    existing: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def reject(self, path: Path, line: int | None, reason: str | Exception) -> None:
         """Record a problem."""
@@ -47,3 +51,8 @@ class Report:
     def written(self) -> int:
         """Number of rows that were written."""
         return self.classes.total()
+
+    @property
+    def new(self) -> int:
+        """Number of rows that were written and not in the file before."""
+        return self.written - self.existing.total()

@@ -17,6 +17,7 @@ import pandas as pd
 from keras.layers import Activation, BatchNormalization, ReLU
 
 from pipelines import markdown, paths
+from pipelines.data.test_sets import FIRST
 from pipelines.evaluation.corruptions import CORRUPTIONS
 from pipelines.evaluation.predictions import TEST_TITLES, Predictions, ValidationPredictions
 from pipelines.params import Params
@@ -66,6 +67,7 @@ def facts(champion: Champion) -> dict[str, Any]:
     return {
         "record": record,
         "metrics": record.metrics,
+        "later_sets": champion.candidate.test_sets if champion.candidate.test_sets != FIRST else None,
         "moods": MOODS,
         "faces": pd.read_csv(paths.CLASS_TABLE),
         "leaks": json.loads(paths.LEAKS.read_text()),

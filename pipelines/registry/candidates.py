@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from pipelines import paths
+from pipelines.data.test_sets import FIRST, Versions
+from pipelines.params import Params
 from service.classifier import GRAPH_FILE, InputSpec
 
 MODEL_FILE: Final = "model.keras"
@@ -18,6 +20,8 @@ MODEL_FILES: Final = (MODEL_FILE, GRAPH_FILE, HISTORY_FILE, SUMMARY_FILE)
 """The files of a model: those that `train` writes, and the graph that `evaluate` makes of it."""
 
 METRICS_FILE: Final = "metrics.json"
+HEADLINE_FILE: Final = "headline.json"
+"""The few metrics that `dvc metrics show` prints."""
 PROVENANCE_FILE: Final = "provenance.json"
 MOODS_FILE: Final = "moods.csv"
 CONFUSION_FILE: Final = "confusion.csv"
@@ -45,6 +49,7 @@ class Candidate:
         mirror_averaging: Whether the graph averages over horizontal flips; see `pipelines.export.serving_model`.
         validation_faces: SHA-256 of the validation faces that it was measured on. Metrics of two candidates can be
             compared if it is the same.
+        test_sets: Versions of the sets that it was measured on; see `pipelines.data.test_sets`.
     """
 
     architecture: str
@@ -56,6 +61,7 @@ class Candidate:
     input: InputSpec
     mirror_averaging: bool
     validation_faces: str
+    test_sets: Versions
 
     @classmethod
     def read(cls, model: Path, evaluation: Path) -> Candidate:
@@ -84,6 +90,7 @@ class Candidate:
             input=InputSpec.model_validate(provenance["input"]),
             mirror_averaging=provenance["mirror_averaging"],
             validation_faces=provenance["faces"]["validation"],
+            test_sets=provenance.get("test_sets", FIRST),
         )
 
     @classmethod
@@ -93,7 +100,7 @@ class Candidate:
         Raises:
             FileNotFoundError: see `read`.
         """
-        return cls.read(paths.MODELS / architecture, paths.EVALUATION / architecture)
+        return cls.read(paths.MODELS / architecture, Params.read().evaluation(architecture))
 
 
 def identity(run_id: str, *, mirror_averaging: bool) -> str:

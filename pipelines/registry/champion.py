@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict
 
 from pipelines import paths
 from pipelines.registry.candidates import MODEL_FILES, Candidate
-from service.classifier import InputSpec
+from service.classifier import GRAPH_FILE, ClassifierMetadata, InputSpec
+from service.moods import MOODS
 
 RECORD_FILE: Final = "champion.json"
 _EVALUATION: Final = "evaluation"
@@ -26,10 +27,10 @@ class ChampionRecord(BaseModel):
 
     Attributes:
         architecture: Name of the model in `params.yaml`.
-        version: Version in the registry where it was promoted. Another store may number it differently.
-        digest: See `pipelines.registry.candidates.identity`.
+        version: Number of the release; see `pipelines.registry.releases`. A registry numbers its versions itself.
+        digest: Digest of the trained model; see `pipelines.registry.candidates.identity`.
         run_id: Id of the MLflow run that trained it, in the store where it was trained.
-        reason: The gate's decision in one sentence.
+        reason: The reason for its promotion in one sentence: the gate's, or a maintainer's.
         decision: The whole decision, `pipelines.registry.gate.Decision` as a dictionary; None if it is not known.
         temperature: Temperature of `service.classifier.ClassifierMetadata`.
         input: The graph's input.
@@ -72,8 +73,30 @@ class Champion:
             ChampionRecord.model_validate_json(record.read_bytes()), Candidate.read(directory, directory / _EVALUATION)
         )
 
-    def write(self, directory: Path = paths.CHAMPION) -> Champion:
+    @property
+    def metadata(self) -> ClassifierMetadata:
+        """What the bundle says of it."""
+        record = self.record
+        return ClassifierMetadata.of(
+            self.candidate.model / GRAPH_FILE,
+            name=record.architecture,
+            version=record.version,
+            moods=MOODS,
+            input=record.input,
+            temperature=record.temperature,
+        )
+
+    @property
+    def served_digest(self) -> str:
+        """Digest of what is served, computed from the graph's file; see `service.classifier.digest_of`."""
+        return self.metadata.digest
+
+    def write(self, directory: Path = paths.CHAMPION, graph: Path | None = None) -> Champion:
         """Copy everything into a directory, which is replaced.
+
+        Args:
+            directory: Directory of the champion.
+            graph: ONNX file to keep instead of the candidate's.
 
         Returns:
             The champion in that directory.
@@ -83,6 +106,8 @@ class Champion:
         partial.mkdir(parents=True)
         for name in MODEL_FILES:
             shutil.copy(self.candidate.model / name, partial)
+        if graph is not None:
+            shutil.copy(graph, partial / GRAPH_FILE)
         shutil.copytree(self.candidate.evaluation, partial / _EVALUATION)
         (partial / RECORD_FILE).write_text(self.record.model_dump_json(indent=2) + "\n")
         shutil.rmtree(directory, ignore_errors=True)

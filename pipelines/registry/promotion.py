@@ -1,14 +1,13 @@
-"""From candidates to a champion: comparing them, and writing the decision to the registry and to git's copy.
+"""From candidates to a champion: comparing them, and writing the decision to git and to the registry.
 
-The registry's alias `champion` and `models/champion`, git's copy, say the same after each function that changes one.
+Git decides who the champion is and what its release is called: `models/champion` and the ledger, `models/releases.json`
+(`pipelines.registry.releases`). The registry follows; see `pipelines.registry.reconcile`.
 """
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any, Final
 
 import mlflow
@@ -17,13 +16,17 @@ from mlflow.entities.model_registry import ModelVersion
 
 from pipelines import paths
 from pipelines.data.face_sets import FaceSet
+from pipelines.evaluation import onnx_form
 from pipelines.evaluation.corruptions import CORRUPTIONS
 from pipelines.evaluation.predictions import ValidationPredictions, open_classifier
 from pipelines.params import GateParams, Params
-from pipelines.registry import decision_report, gate, mlflow_store, runs
+from pipelines.registry import decision_report, descriptions, gate, mlflow_store, runs
 from pipelines.registry.candidates import VALIDATION_FILE, Candidate, sha256
 from pipelines.registry.champion import Champion, ChampionRecord
+from pipelines.registry.costs import costs
 from pipelines.registry.gate import Decision, GateEntry
+from pipelines.registry.releases import Action, Verdict
+from pipelines.registry.releasing import enter
 from service import faces
 from service.classifier import GRAPH_FILE
 
@@ -31,76 +34,68 @@ DECISION_FILE: Final = "decision.json"
 DECISION_REPORT: Final = "decision.md"
 GATE_ARTIFACTS: Final = "gate"
 """Folder of a challenger's run with the two decision files."""
+DECISION_ARTIFACT: Final = f"{GATE_ARTIFACTS}/{DECISION_REPORT}"
+RELEASE_TAG: Final = "release"
+RELEASE_DIGEST_TAG: Final = "release_digest"
+"""Tags of a version in the registry: number and digest of the release, as in the ledger."""
 
 
-def current_champion(params: GateParams) -> Champion | None:
-    """The champion, made the same in git's copy and in the registry.
+def sync_from_git(champion: Champion, decision: str = "taken from git") -> ModelVersion:
+    """Make git's champion the registry's.
 
-    The registry decides, because a colleague may have promoted another model there. It takes git's champion if it has
-    none, and if it does not know git's champion and the gate finds that one better than its own.
-
-    Raises:
-        LookupError: the registry's champion was not made by this pipeline.
+    Args:
+        champion: Git's champion.
+        decision: The version's tag `decision`.
     """
-    released, version = Champion.read(), mlflow_store.champion_version()
-    if version is None:
-        if released is not None:
-            sync_from_git(released)
-        return released
-    if released is not None and released.record.digest == version.tags.get(mlflow_store.DIGEST_TAG):
-        return released
-    with tempfile.TemporaryDirectory() as directory:
-        registered = fetch(version, Path(directory))
-        unknown = released is not None and mlflow_store.find_version(released.record.digest) is None
-        if released is not None and unknown and judge([released.candidate], registered, params).promoted:
-            sync_from_git(released)
-            return released
-        return registered.write()
-
-
-def sync_from_git(champion: Champion) -> ModelVersion:
-    """Make git's champion the registry's."""
     record = champion.record
     run_id = runs.ensure_run(champion.candidate, record.training_parameters)
     version = mlflow_store.ensure_version(record.digest, run_id)
-    mlflow_store.annotate(
-        version,
-        record.reason,
-        {"architecture": record.architecture, "decision": "taken from git", "released_as_version": record.version},
-    )
+    tags = {"architecture": record.architecture, "decision": decision, **release_tags(champion)}
+    mlflow_store.annotate(version, record.reason, tags)
     mlflow_store.set_champion_alias(version)
     if record.decision is not None:
         log_decision(run_id, record.decision)
+    descriptions.describe(version, DECISION_ARTIFACT if record.decision is not None else None)
     return version
 
 
-def fetch(version: ModelVersion, directory: Path) -> Champion:
-    """The registry's champion, with its files in a directory.
-
-    Raises:
-        LookupError: its run holds no evaluated candidate.
-    """
-    if not version.run_id:
-        raise LookupError(f"version {version.version} of {version.name} has no run: give the alias to one that has")
-    candidate = runs.download_candidate(version.run_id, directory)
-    return describe(candidate, version, version.run_id, version.description or "", logged_decision(version.run_id))
+def release_tags(champion: Champion) -> dict[str, str]:
+    """The tags by which a version in the registry names its release."""
+    return {RELEASE_TAG: champion.record.version, RELEASE_DIGEST_TAG: champion.served_digest}
 
 
-def describe(
-    candidate: Candidate, version: ModelVersion, run_id: str, reason: str, decision: dict[str, Any] | None
+def release(
+    candidate: Candidate,
+    *,
+    action: Action,
+    gate: Verdict,
+    reason: str,
+    decision: dict[str, Any] | None,
+    training_parameters: Mapping[str, Any],
+    withdraws: Iterable[str] = (),
 ) -> Champion:
-    """A candidate as the champion.
+    """Make a candidate the champion in git: `models/champion`, the ledger and the changelog.
 
     Args:
         candidate: The new champion.
-        version: Its version in the registry.
-        run_id: Its run in this store.
-        reason: Why it is the champion.
+        action: See `pipelines.registry.releases.Release`.
+        gate: See there.
+        reason: Why it is the champion, in a sentence.
         decision: The gate's decision as a dictionary; None if it is not known.
+        training_parameters: Parameters of its training.
+        withdraws: See `pipelines.registry.releases.Release`.
     """
+    champion = as_champion(candidate, reason, decision, training_parameters)
+    return enter(champion, action=action, gate=gate, reason=reason, withdraws=withdraws)
+
+
+def as_champion(
+    candidate: Candidate, reason: str, decision: dict[str, Any] | None, training_parameters: Mapping[str, Any]
+) -> Champion:
+    """A candidate as a champion without a number; the arguments are those of `release`."""
     record = ChampionRecord(
         architecture=candidate.architecture,
-        version=str(version.version),
+        version="0",
         digest=candidate.digest,
         run_id=candidate.run_id,
         reason=reason,
@@ -109,7 +104,7 @@ def describe(
         input=candidate.input,
         mirror_averaging=candidate.mirror_averaging,
         validation_faces=candidate.validation_faces,
-        training_parameters=mlflow.get_run(run_id).data.params,
+        training_parameters={name: str(value) for name, value in training_parameters.items()},
         metrics=candidate.metrics,
     )
     return Champion(record, candidate)
@@ -119,7 +114,8 @@ def refresh(champion: Champion, candidates: Sequence[Candidate]) -> Champion:
     """The champion with its latest metrics, if its model was evaluated again since it was promoted.
 
     The detector or a measurement may have changed, and the released metrics must be those of what is served. The
-    reason why it is champion stays as it was written.
+    reason why it is champion stays as it was written. If what is served differs, in its calibration for example, it
+    is a new release. A graph that only has other names is not taken over.
 
     Args:
         champion: Git's copy, which is updated.
@@ -128,9 +124,19 @@ def refresh(champion: Champion, candidates: Sequence[Candidate]) -> Champion:
     own = next((one for one in candidates if one.digest == champion.record.digest), None)
     if own is None or own.metrics == champion.record.metrics:
         return champion
+    released = champion.candidate.model / GRAPH_FILE
+    renamed = onnx_form.same(released, own.model / GRAPH_FILE)
+    before = champion.served_digest
     measured = {"temperature": own.metrics["temperature"], "input": own.input, "metrics": own.metrics}
     record = champion.record.model_copy(update={**measured, "validation_faces": own.validation_faces})
-    return Champion(record, own).write()
+    measured_again = Champion(record, own).write(graph=released if renamed else None)
+    if measured_again.served_digest == before:
+        return measured_again
+    differs = [] if renamed else ["its graph"]
+    differs += ["its calibration"] if record.temperature != champion.record.temperature else []
+    differs += ["its input"] if record.input != champion.record.input else []
+    reason = f"the champion was evaluated again, and {' and '.join(differs)} differ{'s' if len(differs) == 1 else ''}."
+    return enter(measured_again, action="refresh", gate="not asked", reason=reason)
 
 
 def judge(candidates: Sequence[Candidate], champion: Champion | None, params: GateParams) -> Decision:
@@ -158,7 +164,12 @@ def entry(candidate: Candidate, params: GateParams) -> GateEntry:
     """A candidate as the gate sees it."""
     metrics = mlflow_store.flatten(candidate.metrics)
     return GateEntry(
-        candidate.architecture, candidate.digest, metrics[params.metric], metrics["size_bytes"], metrics["latency_ms"]
+        name=candidate.architecture,
+        digest=candidate.digest,
+        score=metrics[params.metric],
+        size_bytes=metrics["size_bytes"],
+        latency_ms=metrics["latency_ms"],
+        **costs(candidate)._asdict(),
     )
 
 
@@ -219,9 +230,21 @@ def record_challenger(candidate: Candidate, challenger: GateEntry, decision: Dec
     )
     written = asdict(decision)
     log_decision(run_id, written)
+    descriptions.describe(version, DECISION_ARTIFACT)
     if decision.promoted:
+        champion = release(
+            candidate,
+            action="promote",
+            gate="promoted",
+            reason=decision.reason,
+            decision=written,
+            training_parameters=mlflow.get_run(run_id).data.params,
+        )
+        mlflow_store.annotate(version, decision.reason, release_tags(champion))
+        descriptions.describe(version, DECISION_ARTIFACT)
         mlflow_store.set_champion_alias(version)
-        describe(candidate, version, run_id, decision.reason, written).write()
+    else:
+        mlflow_store.set_challenger_alias(version)
 
 
 def evidence_tags(decision: Decision) -> dict[str, str]:

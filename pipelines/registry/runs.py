@@ -1,14 +1,18 @@
-"""A candidate's MLflow run: what `evaluate` adds to it, and how it is restored in a store that lacks it.
+"""A candidate's two MLflow runs, of its training and of its evaluation, and how they are restored from git.
 
-A fresh clone has the candidates' files and an empty store. A restored run holds what git holds: parameters, curves,
-the model, metrics and plots. It carries the tag `restored_from_git` and the original run's id, by which it is found.
+The evaluation's metrics belong to the logged model, at the step of its epoch, and to the face sets that they were
+measured on. A fresh clone has the candidates' files and an empty store. Restored runs hold what git holds: parameters,
+curves, the model, metrics, plots and dates. They have the tag `restored_from_git`; that of the training also has the
+original run's id, by which it is found.
 """
 
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,15 +22,29 @@ import pandas as pd
 
 from pipelines import paths
 from pipelines.params import FineTunedParams, ModelParams, Params, ScratchParams, TeacherParams, TrainParams
-from pipelines.registry import mlflow_store, provenance, training_run
-from pipelines.registry.candidates import HISTORY_FILE, MODEL_FILE, MODEL_FILES, MOODS_FILE, SUMMARY_FILE, Candidate
+from pipelines.registry import mlflow_store, pipeline_run, provenance, training_run
+from pipelines.registry.candidates import (
+    METRICS_FILE,
+    MODEL_FILE,
+    MODEL_FILES,
+    MOODS_FILE,
+    PROVENANCE_FILE,
+    SUMMARY_FILE,
+    Candidate,
+    sha256,
+)
+from pipelines.registry.pipeline_run import Past
 from pipelines.training.config import TrainingConfig, emotion_moods
 from service.classifier import InputSpec
 
 CANDIDATE_ARTIFACTS: Final = "candidate"
 EVALUATION_ARTIFACTS: Final = "evaluation"
 
-_EVALUATED: Final = "evaluated_model_digest"
+_EVALUATED: Final = "evaluated"
+"""Tag of a training's run: digest of the metrics that its latest evaluation wrote."""
+_EVALUATION_RUN: Final = "evaluation_run_id"
+"""Tag of a training's run: id of the run of its latest evaluation."""
+_TRAINING_STAGES: Final = ("train", "fine_tune", "distil")
 
 
 def training_parameters(name: str) -> dict[str, Any]:
@@ -51,7 +69,7 @@ def training_parameters(name: str) -> dict[str, Any]:
 
 def _locked(name: str) -> dict[str, Any]:
     """DVC's record of the parameters of the stage that trains a model; empty if there is none."""
-    stages = (f"{stage}@{name}" for stage in ("train", "fine_tune", "distil"))
+    stages = (f"{stage}@{name}" for stage in _TRAINING_STAGES)
     return next(filter(None, map(provenance.locked_params, stages)), {})
 
 
@@ -83,10 +101,10 @@ def ensure_training_run(model: Path, parameters: Mapping[str, Any] | None = None
 
 
 def ensure_run(candidate: Candidate, parameters: Mapping[str, Any] | None = None) -> str:
-    """As `ensure_training_run`, with the candidate's metrics and plots in the run."""
+    """As `ensure_training_run`, with the run of the candidate's evaluation."""
     run_id = ensure_training_run(candidate.model, parameters)
-    if mlflow.get_run(run_id).data.tags.get(_EVALUATED) != candidate.digest:
-        log_evaluation(candidate, run_id)
+    if mlflow.get_run(run_id).data.tags.get(_EVALUATED) != sha256(candidate.evaluation / METRICS_FILE):
+        log_evaluation(candidate, run_id, _past_of_evaluation(candidate.evaluation))
     return run_id
 
 
@@ -97,53 +115,98 @@ def _restore_training(directory: Path, original_run_id: str, parameters: Mapping
         Id of the new run.
     """
     model = keras.models.load_model(directory / MODEL_FILE, compile=False)
-    history = pd.read_csv(directory / HISTORY_FILE, index_col="epoch")
-    with mlflow.start_run(run_name=str(parameters["architecture"])) as run:
-        training_run.log_inputs(parameters, provenance.git_commit_of(directory / MODEL_FILE))
-        mlflow.set_tag("restored_from_git", "true")
-        for epoch, metrics in history.to_dict("index").items():
-            mlflow.log_metrics({name: value for name, value in metrics.items() if value == value}, step=int(epoch))
-        training_run.log_model(model, directory / HISTORY_FILE)
+    name, past = str(parameters["architecture"]), past_of_training(directory)
+    faces = (provenance.locked_dependency(f"{stage}@{name}", paths.face_set("train")) for stage in _TRAINING_STAGES)
+    with pipeline_run.stage("train", name, past=past) as run_id:
+        training_run.log_inputs(parameters, past.commit, next((md5 for md5 in faces if md5 != "unknown"), "unknown"))
+        training_run.record_results(model, directory, past.end)
         # Last, so that an interrupted restoration is not taken for a complete one.
         mlflow.set_tag(mlflow_store.ORIGINAL_RUN, original_run_id)
-        return str(run.info.run_id)
+    return run_id
 
 
-def log_evaluation(candidate: Candidate, run_id: str) -> None:
-    """Add metrics, plots and graph to a candidate's run, and the metrics to the model that the run logged.
+def past_of_training(directory: Path) -> Past:
+    """When a model was trained: as `training.json` says, or else when Keras saved it."""
+    summary, commit = (
+        json.loads((directory / SUMMARY_FILE).read_text()),
+        provenance.git_commit_of(directory / MODEL_FILE),
+    )
+    committed = provenance.git_date_of(commit)
+    if "ended" in summary:
+        start, end = (datetime.fromisoformat(summary[key]) for key in ("started", "ended"))
+    else:
+        with zipfile.ZipFile(directory / MODEL_FILE) as saved:
+            date = json.loads(saved.read("metadata.json"))["date_saved"]
+        # Keras writes no time zone; the commit has that of the machine.
+        zone = committed.tzinfo if committed else UTC
+        start = end = datetime.strptime(date, "%Y-%m-%d@%H:%M:%S").replace(tzinfo=zone)
+    return Past(start, end, commit)
+
+
+def _past_of_evaluation(directory: Path) -> Past:
+    """When a model was evaluated: when its metrics were committed, or else written."""
+    metrics = directory / METRICS_FILE
+    commit = provenance.git_commit_of(metrics)
+    end = provenance.git_date_of(commit) or datetime.fromtimestamp(metrics.stat().st_mtime, UTC)
+    return Past(end, end, commit)
+
+
+def log_evaluation(candidate: Candidate, run_id: str, past: Past | None = None) -> None:
+    """Record an evaluation as a run: its plots, and its metrics at the model that the training logged.
 
     Args:
         candidate: A trained and evaluated model.
-        run_id: Its run in this store.
+        run_id: The run of its training in this store.
+        past: When it was evaluated, for a run that is restored; None if that is now.
     """
+    client, model = mlflow.MlflowClient(), mlflow_store.logged_model(run_id)
+    step = mlflow_store.step_of(run_id, model.model_id)
+    faces = json.loads((candidate.evaluation / PROVENANCE_FILE).read_text())["faces"]
+    with pipeline_run.stage("evaluate", f"evaluate {candidate.architecture}", past=past) as evaluation:
+        for split, metrics in _metrics_by_split(candidate).items():
+            dataset = mlflow_store.dataset(paths.face_set(split), faces[split]) if split in faces else None
+            if dataset is not None:
+                mlflow.log_input(dataset, context=split)
+            mlflow.log_metrics(metrics, step=step, model_id=model.model_id, dataset=dataset)
+        mlflow.set_tags(training_run.data_tags() | {"architecture": candidate.architecture})
+        mlflow.set_tag(mlflow_store.DIGEST_TAG, candidate.digest)
+        mlflow.set_tags(mlflow_store.flatten({"test_sets": dict(candidate.test_sets)}))
+        mlflow.log_artifacts(str(candidate.evaluation), EVALUATION_ARTIFACTS)
+    for name in MODEL_FILES:
+        client.log_artifact(run_id, str(candidate.model / name), CANDIDATE_ARTIFACTS)
+    mlflow.set_logged_model_tags(model.model_id, {mlflow_store.DIGEST_TAG: candidate.digest})
+    client.set_tag(run_id, mlflow_store.DIGEST_TAG, candidate.digest)
+    client.set_tag(run_id, _EVALUATION_RUN, evaluation)
+    client.set_tag(run_id, _EVALUATED, sha256(candidate.evaluation / METRICS_FILE))
+
+
+def _metrics_by_split(candidate: Candidate) -> dict[str, dict[str, float]]:
+    """A candidate's metrics by the split that they were measured on; those of the model itself have the key `model`."""
+    found: dict[str, dict[str, float]] = {"model": {}}
     # Slashes, because MLflow groups its charts by what stands before the last one.
-    metrics = {name.replace(".", "/"): value for name, value in mlflow_store.flatten(candidate.metrics).items()}
+    for name, value in mlflow_store.flatten(candidate.metrics).items():
+        split = name.split(".")[0] if "." in name else "model"
+        found.setdefault(split, {})[name.replace(".", "/")] = value
     for row in pd.read_csv(candidate.evaluation / MOODS_FILE).itertuples():
         for metric in ("precision", "recall", "f1"):
-            metrics[f"test/{row.test}/by_mood/{row.mood}_{metric}"] = getattr(row, metric)
-    with mlflow.start_run(run_id=run_id):
-        mlflow.log_metrics(metrics, model_id=mlflow_store.logged_model_id(run_id))
-        mlflow.log_artifacts(str(candidate.evaluation), EVALUATION_ARTIFACTS)
-        for name in MODEL_FILES:
-            mlflow.log_artifact(str(candidate.model / name), CANDIDATE_ARTIFACTS)
-        for split in ("validation", "test"):
-            mlflow_store.log_dataset(paths.face_set(split), context=split)
-        mlflow.set_tag(_EVALUATED, candidate.digest)
+            found["test"][f"test/{row.test}/by_mood/{row.mood}_{metric}"] = getattr(row, metric)
+    return found
 
 
 def download_candidate(run_id: str, directory: Path) -> Candidate:
-    """Fetch the files that `log_evaluation` put into a run.
+    """Fetch the files that `log_evaluation` put into MLflow.
 
     Args:
-        run_id: A run in this store.
+        run_id: The run of a training in this store.
         directory: Target directory.
 
     Raises:
-        LookupError: the run holds no evaluated candidate.
+        LookupError: the model of the run was not evaluated.
     """
     try:
-        for name in (CANDIDATE_ARTIFACTS, EVALUATION_ARTIFACTS):
-            mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=name, dst_path=str(directory))
+        evaluation = mlflow.get_run(run_id).data.tags.get(_EVALUATION_RUN, run_id)
+        for run, name in ((run_id, CANDIDATE_ARTIFACTS), (evaluation, EVALUATION_ARTIFACTS)):
+            mlflow.artifacts.download_artifacts(run_id=run, artifact_path=name, dst_path=str(directory))
         return Candidate.read(directory / CANDIDATE_ARTIFACTS, directory / EVALUATION_ARTIFACTS)
     except (mlflow.MlflowException, OSError) as error:
         raise LookupError(f"the run {run_id} holds no candidate that `evaluate` has seen: {error}") from error

@@ -1,54 +1,24 @@
 from __future__ import annotations
 
 import json
-import threading
+import socket
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 import requests
+from typer.testing import CliRunner
 
-from monitoring import alarm
-from monitoring.params import MonitoringParams, WebhookParams, read_monitoring
-
-
-class Receiver(ThreadingHTTPServer):
-    """Keeps the requests; answers with the given statuses in order, then with the last one."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.statuses = [204]
-        self.received: list[tuple[dict[str, str], bytes]] = []
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/alarms"
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Receiver
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.received.append((dict(self.headers), body))
-        statuses = self.server.statuses
-        self.send_response(statuses.pop(0) if len(statuses) > 1 else statuses[0])
-        self.send_header("Location", self.server.url)
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        pass
+from monitoring import alarm, drift
+from monitoring.params import LOG_VARIABLE, WEBHOOK_VARIABLE, MonitoringParams, WebhookParams, read_monitoring
+from tests.support.predictions import Write, predictions
+from tests.support.receiver import Receiver, receiving
 
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    server = Receiver()
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with receiving() as server:
+        yield server
 
 
 @pytest.fixture
@@ -84,3 +54,31 @@ def test_a_misspelt_variable_is_refused_before_an_alarm_is_lost(monkeypatch: pyt
     monkeypatch.setenv("MEAA_WEBHOK", "https://alarm.example")
     with pytest.raises(ValueError, match=r"MEAA_WEBHOK is no setting; did you mean MEAA_WEBHOOK\?"):
         read_monitoring()
+
+
+@pytest.fixture(params=["refuses", "never answers"])
+def dead_mlflow(request: pytest.FixtureRequest) -> Iterator[str]:
+    """URI of an MLflow server that is down: nothing listens there, or nobody answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        if request.param == "refuses":
+            server.close()
+        yield f"http://127.0.0.1:{port}"
+
+
+@pytest.mark.slow
+def test_the_alarm_arrives_within_5_seconds_while_mlflow_is_down(
+    checkout: Path, write_log: Write, receiver: Receiver, dead_mlflow: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = drift.Reference.load().model_version
+    monkeypatch.setenv(LOG_VARIABLE, str(write_log(*predictions(200, seed=1, version=version))))
+    monkeypatch.setenv(WEBHOOK_VARIABLE, receiver.url)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", dead_mlflow)
+    result = CliRunner().invoke(drift.app, [])
+    assert result.exit_code == drift.EXIT_CODES["drifted"]
+    assert json.loads(receiver.received[0][1])["event"] == "drift"
+    verdict_was_there = (checkout / "live" / drift.JSON_FILE).stat().st_mtime
+    assert receiver.times[0] - verdict_was_there < 5
+    assert "Nothing was recorded" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert (checkout / "live" / drift.REPORT_FILE).exists()

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
-from monitoring import drift, feedback, rebase
+from monitoring import drift, feedback, rebase, tracking
 from monitoring.simulated_drift import DRIFTS
 from tests.support.server import Server, serve
 
@@ -40,7 +40,13 @@ def send(server: Server, files: list[bytes]) -> None:
 
 @pytest.mark.slow
 def test_the_first_dark_day_is_noticed_from_the_log_alone(checkout: Path, astronaut: NDArray[np.uint8]) -> None:
-    command = CliRunner()
+    command, settings = CliRunner(), checkout / "params.yaml"
+    minute = (
+        settings.read_text()
+        .replace("min_rows: 200", f"min_rows: {FRAMES - 10}")
+        .replace("min_hours: 3", "min_hours: 1")
+    )
+    settings.write_text(minute)  # the first camera's day lasts a minute here
     log = ["--log", str(checkout / "predictions.jsonl")]
     window = [*log, "--window", str(FRAMES)]
     with serve(checkout) as server:
@@ -49,22 +55,30 @@ def test_the_first_dark_day_is_noticed_from_the_log_alone(checkout: Path, astron
         send(server, frames(astronaut, seed=2))
         assert command.invoke(drift.app, window).exit_code == 0
         send(server, frames(astronaut, seed=3, dark=True))
-    assert command.invoke(drift.app, window).exit_code == 3
-    assert "Drifted: darker faces" in (checkout / "live" / drift.REPORT_FILE).read_text()
+    assert command.invoke(drift.app, window).exit_code == drift.EXIT_CODES["drifted"]
+    assert "Drifted against your rebased window: darker faces" in (checkout / "live" / drift.REPORT_FILE).read_text()
 
 
 @pytest.mark.slow
-def test_labels_that_come_with_the_ids_of_answers_are_joined_to_what_was_logged(
-    checkout: Path, astronaut: NDArray[np.uint8]
+def test_a_clinicians_sheet_with_the_ids_of_answers_becomes_an_accuracy(
+    checkout: Path, astronaut: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(tracking, "log", lambda *_: None)  # a new MLflow store takes ten seconds
     with serve(checkout) as server:
-        answers = [answer for answer in map(server.upload, frames(astronaut, seed=1)[:20]) if answer.status_code == 200]
-    given = [answer.json() for answer in answers]
-    lines = [f"{answer['request']},{answer['mood'] if index % 2 else 'other'}" for index, answer in enumerate(given)]
-    (checkout / "labels.csv").write_text("\n".join(["request,mood", *lines]) + "\n")
-    joined = CliRunner().invoke(feedback.app, ["labels.csv", "--log", "predictions.jsonl"])
+        answers = [server.upload(file) for file in frames(astronaut, seed=1)[:20]]
+        wall = server.upload(cv2.imencode(".jpg", np.full((300, 300, 3), 127, np.uint8))[1].tobytes())
+    given = [(answer.headers["X-Request-Id"], answer.json()["mood"]) for answer in answers if answer.is_success]
+    lines = [f"{request};{mood if index % 2 else 'other'};Dr. Bär" for index, (request, mood) in enumerate(given)]
+    lines += [f"{wall.headers['X-Request-Id']};neutral;Dr. Bär", "d41d8cd98f00b204e9800998ecf8427e;neutral;Dr. Bär"]
+    sheet = "\r\n".join(["X-Request-Id;Mood;Rater", *lines])
+    (checkout / "labels.csv").write_text(sheet, encoding="utf-8-sig")  # as a German Excel saves it
+    joined = CliRunner().invoke(feedback.app, ["labels.csv", "--log", "predictions.jsonl", "--json"])
     assert joined.exit_code == 0, joined.output
-    metrics = json.loads(joined.stdout)
-    assert metrics["images"] == len(given) > 10
-    right = sum(index % 2 > 0 or answer["mood"] == "other" for index, answer in enumerate(given))
-    assert metrics["accuracy"] == pytest.approx(right / len(given))
+    found = json.loads(joined.stdout)
+    assert found["images"] == len(given) > 10
+    right = sum(index % 2 > 0 or mood == "other" for index, (_, mood) in enumerate(given))
+    assert found["accuracy"] == pytest.approx(right / len(given))
+    assert found["accuracy_interval"]["low"] < right / len(given) < found["accuracy_interval"]["high"]
+    total = len(given) + 2
+    assert f"1 of {total} labelled requests: of frames in which no face was found." in joined.stderr
+    assert f"1 of {total} labelled requests: not in the log." in joined.stderr

@@ -23,9 +23,10 @@ def rows() -> pd.DataFrame:
 def test_the_first_screen_names_drift_cause_and_log_quality(
     rows: pd.DataFrame, reference: Reference, params: MonitoringParams
 ) -> None:
-    found = verdict.reach(Log(rows, {"invalid JSON": 3}), reference, params, versions={"7": 200, "6": 1500})
+    window = Log(rows, {"invalid JSON": 3}, by_version={"7": 200, "6": 1500})
+    found = verdict.reach(window, reference, params)
     page = report.render(found, rows, reference.rows, "<html><head></head><body><p>sections</p></body></html>")
-    assert "<h1>Drifted: darker faces</h1>" in page
+    assert "<h1>Drifted against the reference photos: darker faces</h1>" in page
     assert found.causes[0].explanation in page
     assert "Brightness over the window" in page
     assert "3 × invalid JSON" in page

@@ -1,16 +1,17 @@
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pytest
 
-from monitoring import comparison, log, verdict
+from monitoring import comparison, log, report, verdict
 from monitoring.log import Log
 from monitoring.params import MonitoringParams
-from monitoring.reference import Reference
+from monitoring.reference import RebaseRecord, Reference
 from monitoring.verdict import Verdict
 from tests.support.predictions import NOW, TOLERANCE, Write, predictions
 
@@ -32,7 +33,7 @@ def test_darker_images_are_named_with_the_time_of_the_change(write_log: Write, r
     found = judge(write_log(*rows), reference, params)
     assert found.state == "drifted"
     assert found.causes[0].name == "darker"
-    assert found.headline == "Drifted: darker faces"
+    assert found.headline == "Drifted against the reference photos: darker faces"
     assert found.since is not None
     assert abs(found.since - (NOW - timedelta(minutes=200))) < timedelta(minutes=10)
     assert not found.before_window
@@ -62,18 +63,99 @@ def test_more_frames_without_a_face_are_drift_and_fewer_are_not(reference, param
     assert verdict.reach(Log(rows, {}), swapped, params).state == "quiet"
 
 
-def test_evidently_reports_the_scores_that_the_verdict_rests_on(reference, params) -> None:
-    rows = pd.DataFrame(predictions(200, seed=1, brightness=0.3))
-    columns = comparison.compare(reference.rows, rows, params)
-    metrics = [test.metric for test in comparison.choose_tests(reference.rows, rows, params)]
-    report = comparison.run_metrics(metrics, reference.rows, rows, params)
-    scores = {entry["config"]["column"]: float(entry["value"]) for entry in report.dict()["metrics"]}
-    assert scores == pytest.approx({column.column: column.score for column in columns})
+def another_camera(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of a camera that differs from that of the reference photos in what it always does."""
+    return rows.assign(
+        frame_width=1280,
+        frame_height=720,
+        face_share=rows["face_share"] - 0.2,
+        warmth=rows["warmth"] + 0.4,
+        colourfulness=rows["colourfulness"] + 30,
+    )
 
 
-def test_a_large_window_is_judged_by_distance(reference, params) -> None:
-    rows = pd.DataFrame(predictions(300, seed=1, brightness=0.51))
-    many = pd.concat([rows] * 40, ignore_index=True)
-    methods = {column.method for column in comparison.compare(reference.rows, many, params)}
-    assert methods == {"wasserstein", "jensenshannon"}
-    assert not any(column.drifted for column in comparison.compare(reference.rows, many, params))
+def darken(rows: pd.DataFrame, dark: slice) -> pd.DataFrame:
+    """Rows of which some are dark, which lowers their contrast a little."""
+    rows = rows.copy()
+    rows.loc[dark, "brightness"] -= 0.3
+    rows.loc[dark, "contrast"] -= 0.02
+    return rows
+
+
+def of_log(rows: pd.DataFrame) -> Log:
+    return Log(rows.assign(time=pd.to_datetime(rows["time"], utc=True)), {})
+
+
+def test_the_camera_hides_no_dark_hours(reference, params) -> None:
+    rows = darken(another_camera(pd.DataFrame(predictions(600, seed=1))), slice(400, None))
+    found = verdict.reach(of_log(rows), reference, params)
+    assert found.headline.startswith("Drifted against the reference photos: darker faces, larger frames")
+    assert found.since is not None
+    assert abs(found.since - (NOW - timedelta(minutes=200))) < timedelta(minutes=10)
+    onsets = {cause.name: cause.before_window for cause in found.causes}
+    assert onsets["darker"] is False
+    assert onsets["higher_resolution"] is True
+    assert "flatter" not in onsets
+
+
+def test_the_camera_hides_no_dark_place_that_is_used_all_day(reference, params) -> None:
+    rows = darken(another_camera(pd.DataFrame(predictions(600, seed=1))), slice(0, None, 3))
+    found = verdict.reach(of_log(rows), reference, params)
+    assert {"darker", "higher_resolution"} <= {cause.name for cause in found.causes}
+
+
+def test_the_camera_hides_no_other_moods_that_begin_at_noon(reference, params) -> None:
+    rows = another_camera(pd.DataFrame(predictions(600, seed=1)))
+    other = pd.DataFrame(predictions(1500, seed=2)).query("mood == 'positive'").head(300)
+    moods = [name for name in rows if name.startswith("probability_") or name in ("mood", "confidence", "entropy")]
+    rows.loc[300:, moods] = other[moods].to_numpy()
+    found = verdict.reach(of_log(rows), reference, params)
+    assert found.causes[0].name == "mood_mix"
+    assert "higher_resolution" in {cause.name for cause in found.causes}
+
+
+def test_frames_of_another_shape_hide_no_dark_faces(reference, params) -> None:
+    rows = pd.DataFrame(predictions(300, seed=1, brightness=0.25)).assign(frame_width=480)
+    found = verdict.reach(of_log(rows), reference, params)
+    assert {cause.name for cause in found.causes} == {"darker", "other_shape"}
+
+
+def test_a_side_effect_of_darkness_is_no_cause(reference, params) -> None:
+    rows = darken(pd.DataFrame(predictions(400, seed=1)), slice(0, None))
+    found = verdict.reach(of_log(rows), reference, params)
+    assert next(column for column in found.columns if column.column == "contrast").drifted
+    assert [cause.name for cause in found.causes] == ["darker"]
+
+
+def test_words_say_what_the_window_was_compared_with(write_log: Write, reference, params) -> None:
+    path = write_log(*predictions(300, seed=1, brightness=0.2))
+    record = RebaseRecord(
+        model_version="7",
+        model_digest=None,
+        first=NOW - timedelta(days=1),
+        last=NOW,
+        rows=1000,
+        hours=24,
+        reason="new ward",
+        accepted=NOW,
+    )
+    rebased = replace(reference, rebased=record)
+    for used, name, other in (
+        (reference, "the reference photos", "your rebased window"),
+        (rebased, "your rebased window", "the reference photos"),
+    ):
+        found = judge(path, used, params)
+        rows = log.read(path, now=NOW, tolerance=TOLERANCE).rows
+        said = [
+            found.headline,
+            found.causes[0].explanation,
+            json.dumps(found.as_json()),
+            report.render(found, rows, used.rows, None),
+        ]
+        assert all(name in text and other not in text for text in said)
+
+
+def test_a_quiet_and_a_drifted_verdict_are_valid_json(write_log: Write, reference, params) -> None:
+    for brightness in (0.5, 0.2):
+        found = judge(write_log(*predictions(300, seed=1, brightness=brightness)), reference, params)
+        assert json.loads(json.dumps(found.as_json(), allow_nan=False))["headline"] == found.headline

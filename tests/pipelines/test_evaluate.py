@@ -15,13 +15,16 @@ import pytest
 import typer
 from numpy.typing import NDArray
 
-from pipelines import evaluate
+from pipelines import evaluate, paths
+from pipelines.data import test_sets
 from pipelines.data.face_sets import FaceSet
 from pipelines.data.splits import photos_of_split
 from pipelines.evaluation.corruptions import CORRUPTIONS
 from pipelines.evaluation.predictions import ValidationPredictions, open_classifier
+from pipelines.export.original_head import original_head
 from pipelines.params import Params
 from pipelines.registry import mlflow_store, runs
+from pipelines.registry.candidates import Candidate
 from service.moods import MOODS
 from tests.conftest import ROOT
 from tests.support import toys
@@ -33,6 +36,7 @@ TESTS = ["ferplus", "original", "photos"]
 PHOTOS = 24
 WRONG_ORIGINALS = 5
 TEST_FACES = 40
+VERSIONS = {split: {"fer2013": f"{split} 1", "photos": f"{split} 2"} for split in ("validation", "test")}
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +60,8 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, astro
             [nobody if index % 3 == 0 else portrait for index in range(PHOTOS)],
             ["happiness" if index % 2 else "neutral" for index in range(PHOTOS)],
         )
+        toys.write_people(paths.PHOTOS)
+        toys.write_test_sets(paths.TEST_SETS, VERSIONS)
         Path("bundle").symlink_to(ROOT / "bundle")
         evaluate.main("toy")
         evaluate.main("headed")
@@ -92,6 +98,11 @@ def test_photos_without_a_face_lower_the_coverage_and_are_not_forgotten(inside: 
     assert 0 < with_face < len(rows)
     assert photos["images"] == with_face
     assert photos["coverage"] == pytest.approx(with_face / len(rows), rel=1e-4)
+
+
+def test_the_versions_of_the_test_sets_stand_beside_the_metrics(inside: Path) -> None:
+    assert Candidate.of("toy").test_sets == VERSIONS
+    assert read_metrics(inside)["test"]["photos"]["people"] == test_sets.read()["test"]["photos"]["people"]
 
 
 def test_validation_metrics_are_given_by_source(evaluated: Path) -> None:
@@ -194,7 +205,7 @@ def test_the_head_for_original_labels_is_calibrated_by_them_and_not_by_photos() 
     model.get_layer("original_head").set_weights(model.get_layer("mood_head").get_weights())
 
     def temperature(validation: FaceSet) -> float:
-        head = evaluate.original_head(model, "headed", spec, validation, 1e-4, mirror_averaging=False)
+        head = original_head(model, "headed", spec, validation, 1e-4, mirror_averaging=False)
         assert head is not None
         return head.metadata.temperature
 
@@ -214,16 +225,16 @@ def test_plots_and_tables_are_written(evaluated: Path) -> None:
     assert pd.read_csv(directory / "reliability.csv")["count"].sum() == TEST_FACES
 
 
-def test_the_run_that_trained_the_model_holds_all_of_it(inside: Path) -> None:
-    run_id = mlflow_store.find_run("made elsewhere")
-    assert run_id is not None
-    run = mlflow.get_run(run_id)
+def test_a_run_of_its_own_holds_the_evaluation(inside: Path) -> None:
+    (run,) = mlflow.search_runs(filter_string="attributes.run_name = 'evaluate toy'", output_format="list")
+    run_id = run.info.run_id
+    assert run.data.tags["stage"] == "evaluate"
     assert run.data.metrics["test/ferplus/weighted_f1"] == 1
     assert run.data.metrics["test/ferplus/by_mood/negative_recall"] == 1
     assert run.data.metrics["test/slices/jpeg_20/weighted_f1"] == 1
     artifacts = {item.path for item in mlflow.MlflowClient().list_artifacts(run_id, "evaluation")}
     assert {"evaluation/confusion.png", "evaluation/slices.png", "evaluation/metrics.json"} <= artifacts
-    assert {item.dataset.name for item in run.inputs.dataset_inputs} >= {"test.npz", "validation.npz"}
+    assert {item.dataset.name for item in run.inputs.dataset_inputs} == {"faces/test", "faces/validation"}
 
 
 def test_a_run_that_this_store_lacks_is_restored_with_parameters_curves_and_model(inside: Path) -> None:
@@ -244,5 +255,7 @@ def test_a_run_is_restored_once(inside: Path) -> None:
 
 
 def test_a_name_that_is_no_candidate_is_refused_with_the_names_that_are(inside: Path) -> None:
-    with pytest.raises(typer.BadParameter, match=r"no candidate 'tyo'; params\.yaml has toy, headed"):
+    with pytest.raises(
+        typer.BadParameter, match=r"'tyo' is neither in .candidates. nor in .compared.; params\.yaml has toy, headed"
+    ):
         evaluate.main("tyo")

@@ -1,4 +1,4 @@
-"""Stage `package`: the registry's champion becomes the bundle's classifier and the phones' files; nothing else does."""
+"""Stage `package`: the champion becomes the bundle's classifier and the phones' files; nothing else does."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 
 from pipelines import package, register
 from pipelines.data.face_sets import FaceSet
-from pipelines.export import to_onnx
-from pipelines.registry import mlflow_store
+from pipelines.export import to_bento, to_onnx
 from pipelines.registry.champion import Champion
+from pipelines.registry.releases import Ledger
 from service.classifier import MoodClassifier
 from tests.support import toys
 
@@ -42,35 +42,47 @@ def released(workspace: Path) -> keras.Model:
     return model
 
 
-def test_the_packaged_classifier_predicts_as_the_registrys_champion(released: keras.Model, tmp_path: Path) -> None:
+def test_the_packaged_classifier_is_the_champion_and_its_graph_the_one_that_was_evaluated(
+    released: keras.Model, tmp_path: Path
+) -> None:
     bundle = tmp_path / "classifier"
     bundle.mkdir()
     faces = toys.faces(64)
-    loaded = package.load_champion(champion().record)
-    package.write_classifier(loaded, champion().record, bundle)
+    package.write_classifier(champion(), bundle)
 
-    assert package.check(loaded, bundle, champion(), faces.pixels) < 1e-5
+    assert package.check(released, bundle, faces.pixels) < 1e-5
     classifier = MoodClassifier(bundle)
     assert classifier.predict(faces.pixels).argmax(axis=1).tolist() == faces.ferplus_mood.tolist()
     assert (classifier.metadata.name, classifier.metadata.version) == (ARCHITECTURE, "1")
+    assert classifier.metadata.digest == Ledger.read().entries[0].digest
     assert classifier.metadata.temperature == 1.25
+    assert (bundle / "mood.onnx").read_bytes() == Path("models", ARCHITECTURE, "mood.onnx").read_bytes()
 
 
-def test_a_graph_that_is_not_the_one_evaluated_is_not_packaged(released: keras.Model, tmp_path: Path) -> None:
+def test_a_graph_that_is_not_the_trained_model_is_not_packaged(released: keras.Model, tmp_path: Path) -> None:
     bundle = tmp_path / "classifier"
     bundle.mkdir()
-    other = toys.brightness_model(sharpness=2.0)
-    package.write_classifier(other, champion().record, bundle)
-    with pytest.raises(RuntimeError, match="the graph that was evaluated"):
-        package.check(other, bundle, champion(), toys.faces(64).pixels)
+    package.write_classifier(champion(), bundle)
+    with pytest.raises(RuntimeError, match="differs from the trained model"):
+        package.check(toys.brightness_model(sharpness=2.0), bundle, toys.faces(64).pixels)
+
+
+def test_the_same_champion_gives_the_same_bytes_and_the_same_tag(released: keras.Model, tmp_path: Path) -> None:
+    bundles = []
+    for name in ("first", "second"):
+        packaged(tmp_path / name / "classifier", toys.faces(64))
+        bundles.append(to_bento.fingerprint(tmp_path / name))
+        (tmp_path / name / "reference").mkdir()
+        (tmp_path / name / "reference" / "reference.parquet").write_text(f"made after the {name} packaging")
+    assert bundles[0] == bundles[1] == to_bento.fingerprint(tmp_path / "first")
 
 
 def packaged(directory: Path, faces: FaceSet) -> dict:
     """Report about the champion's files for phones, measured on some faces."""
-    directory.mkdir(exist_ok=True)
-    loaded = package.load_champion(champion().record)
-    package.write_classifier(loaded, champion().record, directory)
-    package.write_litert(loaded, champion().record, toys.faces(400, seed=1), directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    package.write_classifier(champion(), directory)
+    trained = keras.models.load_model(champion().candidate.model / "model.keras", compile=False)
+    package.write_litert(trained, champion().record, toys.faces(400, seed=1), directory)
     return package.measure_litert(directory, faces)
 
 
@@ -109,13 +121,3 @@ def test_an_int8_file_that_loses_more_than_half_a_point_is_not_packaged() -> Non
 
 def test_on_a_handful_of_faces_one_that_tips_over_does_not_stop_the_stage() -> None:
     package.check_litert(litert_report(int8=0.78, faces=60), max_difference=1e-4)
-
-
-def test_a_registry_with_another_champion_is_an_error_that_says_what_to_run(
-    released: keras.Model, workspace: Path
-) -> None:
-    version = mlflow_store.champion_version()
-    assert version is not None
-    mlflow_store.annotate(version, "moved by hand", {mlflow_store.DIGEST_TAG: "of another model"})
-    with pytest.raises(LookupError, match=r"dvc repro .* register"):
-        package.load_champion(champion().record)

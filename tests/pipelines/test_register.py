@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import mlflow
 import numpy as np
+import onnx
 import pytest
 from mlflow.entities.model_registry import ModelVersion
 
@@ -18,9 +19,9 @@ from pipelines.data.face_sets import FaceSet
 from pipelines.evaluation.corruptions import CORRUPTIONS
 from pipelines.evaluation.predictions import Predictions, ValidationPredictions
 from pipelines.export import to_onnx
-from pipelines.params import Params
 from pipelines.registry import champion, mlflow_store, promotion
-from pipelines.registry.candidates import VALIDATION_FILE, sha256
+from pipelines.registry.candidates import VALIDATION_FILE, Candidate, sha256
+from pipelines.registry.releases import Ledger
 from service.moods import MOODS
 from tests.support import toys
 from tests.support.store import enter, use_store
@@ -109,6 +110,29 @@ def record() -> champion.ChampionRecord:
     return found.record
 
 
+def exported(model: keras.Model, directory: Path) -> bytes:
+    """The model as an ONNX file."""
+    path = directory / "mood.onnx"
+    to_onnx.export(model, (None, toys.SIZE, toys.SIZE, 1), path, [to_onnx.OUTPUT_NAME])
+    return path.read_bytes()
+
+
+def renumber(number: int) -> None:
+    """Give the only release of the ledger another number."""
+    (entry,) = Ledger.read().entries
+    Ledger((entry.model_copy(update={"number": number}),)).write()
+    kept = champion.Champion.read()
+    assert kept is not None
+    champion.Champion(kept.record.model_copy(update={"version": str(number)}), kept.candidate).write()
+
+
+def withdraw(*models: str) -> None:
+    """Withdraw models as a decision by hand does."""
+    ledger = Ledger.read()
+    assert ledger.current is not None
+    ledger.added(ledger.current.model_copy(update={"withdraws": models, "reason": "a test"})).write()
+
+
 def decision() -> dict[str, Any]:
     return json.loads(Path("reports/register/decision.json").read_text())
 
@@ -121,7 +145,8 @@ def test_the_best_candidate_becomes_the_first_champion(released: Path) -> None:
     version = champion_version()
     assert version.tags["architecture"] == STEADY
     assert version.tags["decision"] == "promoted"
-    assert version.description == decision()["reason"] == record().reason
+    assert decision()["reason"] == record().reason
+    assert record().reason in version.description
     assert "steady is the first champion" in record().reason
 
 
@@ -145,6 +170,26 @@ def test_all_candidates_stand_side_by_side_in_one_table(released: Path) -> None:
     assert "validation.ferplus.weighted_f1,0.8,0.7" in lines
 
 
+@pytest.mark.parametrize("columns", [None, "80"])
+def test_the_table_on_the_terminal_cuts_no_name(
+    workspace: Path,
+    model: keras.Model,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    columns: str | None,
+) -> None:
+    names = [f"mini_xception_with_a_long_name_{index}" for index in range(2)]
+    toys.write_params(workspace, names)
+    for name in names:
+        write_candidate(name, model, weights="first", score=0.8)
+    if columns:
+        monkeypatch.setenv("COLUMNS", columns)
+        monkeypatch.setenv("FORCE_COLOR", "1")  # Rich then takes the output for a terminal
+    register.main()
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in names)
+
+
 def test_a_second_run_changes_nothing(released: Path) -> None:
     kept = content(Path("models/champion"))
     register.main()
@@ -158,15 +203,36 @@ def test_a_second_run_changes_nothing(released: Path) -> None:
 def test_a_champion_that_was_evaluated_again_is_released_with_the_new_metrics(
     released: Path, model: keras.Model
 ) -> None:
-    before, reason = champion_version().version, record().reason
+    reason = record().reason
     write_candidate(STEADY, model, weights="first", score=0.82, graph=b"exported anew")
     register.main()
     kept = record()
     assert kept.metrics["validation"]["ferplus"]["weighted_f1"] == 0.82
     assert Path("models/champion/mood.onnx").read_bytes() == b"exported anew"
-    assert (kept.version, kept.reason, len(versions())) == (str(before), reason, 1)
+    assert (kept.reason, len(versions())) == (reason, 1)
     assert decision()["champion"]["score"] == 0.82
     assert not decision()["promoted"]
+    # Other bytes are served, so that it is another release of the same model.
+    assert [(entry.number, entry.action) for entry in Ledger.read().entries] == [(1, "promote"), (2, "refresh")]
+    assert (kept.version, champion_version().tags["release"]) == ("2", "2")
+    assert "evaluated again, and its graph differs" in Ledger.read().entries[1].reason
+
+
+def test_a_champion_whose_graph_was_only_named_anew_keeps_its_number_and_its_bytes(
+    workspace: Path, model: keras.Model
+) -> None:
+    toys.write_params(workspace, [STEADY])
+    graph = exported(model, workspace)
+    write_candidate(STEADY, model, weights="first", score=0.80, graph=graph)
+    register.main()
+    renamed = onnx.load_from_string(graph)
+    for node in renamed.graph.node:
+        node.name = f"another {node.name}"
+    write_candidate(STEADY, model, weights="first", score=0.82, graph=renamed.SerializeToString())
+    register.main()
+    assert record().metrics["validation"]["ferplus"]["weighted_f1"] == 0.82
+    assert (record().version, len(Ledger.read().entries)) == ("1", 1)
+    assert Path("models/champion/mood.onnx").read_bytes() == graph
 
 
 def test_a_better_challenger_becomes_champion(released: Path, model: keras.Model) -> None:
@@ -195,8 +261,12 @@ def test_a_challenger_that_is_not_better_gets_a_version_but_not_the_alias(
 
 @pytest.mark.parametrize(
     ("figures", "complaint"),
-    [({"size_bytes": 1_000_001}, "1,000,001 bytes"), ({"latency_ms": 100.0}, "100 ms a face")],
-    ids=["too large", "too slow"],
+    [
+        ({"size_bytes": 1_000_001}, "1,000,001 bytes"),
+        ({"multiply_adds": 100_000_000}, "100,000,000 multiply-adds"),
+        ({"latency_ratio": 100.0}, "100 times as long as the fixed network"),
+    ],
+    ids=["too large", "too many multiply-adds", "too slow"],
 )
 def test_the_best_model_is_refused_if_it_breaks_a_bound(
     released: Path, model: keras.Model, figures: dict[str, Any], complaint: str
@@ -213,10 +283,11 @@ def test_a_fresh_clone_has_its_runs_and_champion_restored_once(fresh_clone: Path
     for _ in range(2):
         restore_runs.main()
     runs = mlflow.search_runs(output_format="list")
-    assert {run.info.run_name for run in runs} == {STEADY, RIVAL}
-    assert len(runs) == 2
+    names = [run.info.run_name for run in runs]
+    assert sorted(names) == sorted([STEADY, RIVAL, f"evaluate {STEADY}", f"evaluate {RIVAL}"])
     assert champion_version().tags["decision"] == "taken from git"
-    assert champion_version().description == record().reason
+    assert mlflow_store.reason_of(champion_version()) == record().reason
+    assert champion_version().description.startswith(record().reason)
     assert content(Path("models/champion")) == kept
 
 
@@ -228,30 +299,103 @@ def test_a_fresh_clone_compares_challengers_with_the_champion_of_git(fresh_clone
     assert [version.tags["decision"] for version in versions()] == ["taken from git", "refused"]
 
 
-def test_git_follows_a_registry_in_which_another_version_was_made_champion(released: Path, model: keras.Model) -> None:
+def test_the_registry_follows_git_if_another_version_was_made_champion_there_and_the_stage_says_so(
+    released: Path, model: keras.Model, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_candidate(RIVAL, model, weights="second", score=0.79)
     write_candidate(STEADY, model, weights="second", score=0.70)
     register.main()  # rival is refused, and is a version now
     mlflow_store.set_champion_alias(versions()[1])
-    kept = promotion.current_champion(Params.read().gate)
-    assert kept is not None
-    assert kept.record.architecture == record().architecture == RIVAL
-    assert Path("models/champion/mood.onnx").read_bytes() == Path("models/rival/mood.onnx").read_bytes()
+    kept = content(Path("models/champion"))
+    capsys.readouterr()
+    register.main()
+    said = capsys.readouterr().out
+    assert "git has release 1 (steady), the registry has an unreleased model (rival, version 2 there)" in said
+    assert "Git decides" in said
+    assert "pipelines.promote" in said
+    assert content(Path("models/champion")) == kept
+    assert champion_version().tags["architecture"] == STEADY
 
 
-@pytest.mark.parametrize(("score", "taken"), [(0.85, True), (0.75, False)], ids=["better", "worse"])
-def test_a_champion_that_came_with_a_pull_is_taken_over_if_it_is_better(
-    fresh_clone: Path, model: keras.Model, monkeypatch: pytest.MonkeyPatch, score: float, taken: bool
+@pytest.mark.parametrize("score", [0.85, 0.75], ids=["better", "worse"])
+def test_a_champion_that_came_with_a_pull_is_the_registrys_too(
+    fresh_clone: Path, model: keras.Model, monkeypatch: pytest.MonkeyPatch, score: float
 ) -> None:
-    # A colleague, with a store of their own, releases another champion.
-    shutil.rmtree("models/champion")
+    # A colleague, with a store of their own, releases another champion by hand.
     write_candidate(RIVAL, model, weights="theirs", score=score)
     write_candidate(STEADY, model, weights="theirs", score=0.5)
-    register.main()
+    promotion.release(
+        Candidate.of(RIVAL), action="promote", gate="refused", reason="x", decision=None, training_parameters={}
+    )
     # Their files are pulled to where the first champion is in the registry.
     use_store(fresh_clone / "mlflow.db", monkeypatch)
-    promotion.current_champion(Params.read().gate)
-    assert champion_version().tags["architecture"] == record().architecture == (RIVAL if taken else STEADY)
+    register.main()
+    assert champion_version().tags["architecture"] == record().architecture == RIVAL
+    assert champion_version().tags["release"] == record().version == "2"
+
+
+def test_on_a_fresh_clone_the_next_release_has_the_highest_number_of_the_ledger_plus_one(
+    fresh_clone: Path, model: keras.Model, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = Ledger.read().entries[0]
+    renumber(40)  # there were many releases before this clone
+    write_candidate(RIVAL, model, weights="second", score=0.85)
+    register.main()
+    assert record().version == "41"
+    assert [entry.number for entry in Ledger.read().entries] == [40, 41]
+    assert {version.version for version in versions()} == {1, 2}  # the registry counts for itself
+    assert champion_version().tags["release"] == "41"
+    assert champion_version().tags["release_digest"] == Ledger.read().entries[1].digest != first.digest
+    assert "version 2" in capsys.readouterr().out  # its number stands in the table
+
+
+def test_a_clone_that_is_behind_the_registry_promotes_nothing_and_says_pull(
+    released: Path, model: keras.Model, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: Path(path).read_bytes() for path in ("models/champion/champion.json", "models/releases.json")}
+    write_candidate(RIVAL, model, weights="second", score=0.85)
+    register.main()  # another clone, with the same registry
+    for path, text in before.items():
+        Path(path).write_bytes(text)
+    shutil.copy("models/steady/mood.onnx", "models/champion")
+    write_candidate(RIVAL, model, weights="third", score=0.9)
+    capsys.readouterr()
+    with pytest.raises(LookupError, match="git pull"):
+        register.main()
+    assert "newer than models/releases.json knows: git pull" in capsys.readouterr().out
+    assert champion_version().tags["release"] == "2"
+    assert Path("models/releases.json").read_bytes() == before["models/releases.json"]
+
+
+def test_a_champion_that_git_checkout_brought_back_is_no_silent_rollback(released: Path, model: keras.Model) -> None:
+    shutil.copytree("models/champion", "old")
+    write_candidate(RIVAL, model, weights="second", score=0.85)
+    register.main()
+    shutil.rmtree("models/champion")
+    Path("old").rename("models/champion")
+    with pytest.raises(LookupError, match=r"is release 1 .* release 2 .*python -m pipelines.rollback NUMBER"):
+        register.main()
+    assert champion_version().tags["release"] == "2"
+
+
+def test_a_withdrawn_model_is_not_promoted_and_the_report_says_why(released: Path, model: keras.Model) -> None:
+    write_candidate(RIVAL, model, weights="second", score=0.9)
+    withdraw(Candidate.of(RIVAL).digest)
+    register.main()
+    assert record().architecture == champion_version().tags["architecture"] == STEADY
+    assert decision()["out_of_bounds"][RIVAL][0].startswith("withdrawn on ")
+    assert "a test" in decision()["out_of_bounds"][RIVAL][0]
+    write_candidate(RIVAL, model, weights="third", score=0.9)  # trained again: another model
+    register.main()
+    assert record().architecture == RIVAL
+
+
+def test_the_champion_stays_if_all_others_are_withdrawn(released: Path, model: keras.Model) -> None:
+    write_candidate(STEADY, model, weights="second", score=0.9)
+    withdraw(Candidate.of(STEADY).digest, Candidate.of(RIVAL).digest)
+    register.main()
+    assert record().version == "1"
+    assert "all candidates are withdrawn" in decision()["reason"]
 
 
 def test_the_evidence_is_written_to_version_run_and_reports(released: Path, model: keras.Model) -> None:
@@ -284,22 +428,10 @@ def test_a_better_challenger_that_is_much_worse_on_one_mood_gets_a_version_that_
     assert "**worse**" in Path("reports/register/decision.md").read_text()
 
 
-def test_the_evidence_comes_along_if_git_follows_the_registry(released: Path, model: keras.Model) -> None:
-    write_candidate(RIVAL, model, weights="second", score=0.85)
-    register.main()
-    kept = record()
-    shutil.rmtree("models/champion")
-    promotion.current_champion(Params.read().gate)
-    assert record().decision == kept.decision
-    assert record().decision is not None
-
-
 def release_with_graph(workspace: Path, model: keras.Model, **options: Any) -> None:
     """Release a model that can be measured again, and write other validation faces, on which it makes no error."""
     toys.write_params(workspace, [STEADY])
-    graph = workspace / "mood.onnx"
-    to_onnx.export(model, (None, toys.SIZE, toys.SIZE, 1), graph, [to_onnx.OUTPUT_NAME])
-    write_candidate(STEADY, model, weights="first", score=0.6, graph=graph.read_bytes(), **options)
+    write_candidate(STEADY, model, weights="first", score=0.6, graph=exported(model, workspace), **options)
     register.main()
     Path("faces").mkdir()
     FaceSet.concatenate([toys.faces(8), toys.faces(8, source="photos")]).save(Path("faces/validation.npz"))

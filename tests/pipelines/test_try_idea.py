@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pipelines.data import test_sets
 from pipelines.data.face_sets import FaceSet
 from pipelines.params import Params
 from pipelines.try_idea import change, changed_config, measure, record
@@ -62,3 +63,11 @@ def test_a_trial_replaces_the_one_of_the_same_name_and_seed(tmp_path: Path) -> N
     for seed, score in [(1, 0.5), (2, 0.6), (1, 0.7)]:
         record({"idea": "wider", "seed": seed, "score": score}, table)
     np.testing.assert_allclose(pd.read_csv(table).set_index("seed")["score"].loc[[1, 2]], [0.7, 0.6])
+
+
+def test_a_trial_without_versions_of_its_validation_sets_is_of_the_first_ones(tmp_path: Path) -> None:
+    table = tmp_path / "ideas.csv"
+    table.write_text("idea,seed,score\nwider,1,0.5\n")
+    record({"idea": "deeper", "seed": 1, "score": 0.6, "validation_sets": "0123 4567"}, table)
+    first = " ".join(test_sets.FIRST["validation"].values())
+    assert pd.read_csv(table)["validation_sets"].tolist() == [first, "0123 4567"]

@@ -34,7 +34,7 @@ def test_the_response_has_the_members_of_the_contract(server: Server, photo: byt
     assert list(answer["face"]) == ["x", "y", "width", "height", "confidence"]
     assert answer["faces"] == 1
     metadata = json.loads((ROOT / "bundle" / "classifier" / "metadata.json").read_text())
-    assert answer["model"] == {"name": metadata["name"], "version": metadata["version"]}
+    assert answer["model"] == {name: metadata[name] for name in ("name", "version", "digest")}
 
 
 def test_the_face_box_lies_on_the_face(server: Server, photo: bytes) -> None:
@@ -176,7 +176,7 @@ def test_a_prediction_is_logged_without_a_trace_of_the_image(server: Server, pho
         [answer.probabilities[mood] for mood in MOODS], abs=1e-5
     )
     assert line["face_share"] == pytest.approx(max(answer.face.width, answer.face.height) / 512, abs=1e-5)
-    assert line["model_version"] == answer.model.version
+    assert (line["model_version"], line["model_digest"]) == (answer.model.version, answer.model.digest)
 
 
 def test_a_request_without_a_face_is_logged_as_such(server: Server) -> None:

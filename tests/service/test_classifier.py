@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.classifier import InputSpec, MoodClassifier, calibrate, normalise
+from service.classifier import ClassifierMetadata, InputSpec, MoodClassifier, calibrate, normalise
 from service.estimator import MoodEstimator
 from service.moods import MOODS
 from tests.conftest import ROOT
@@ -52,3 +52,26 @@ def test_a_bundle_for_other_moods_is_refused(tmp_path: Path) -> None:
     (tmp_path / "metadata.json").write_text(json.dumps({**metadata, "moods": ["happy", "sad", "neutral", "other"]}))
     with pytest.raises(ValueError, match="happy"):
         MoodClassifier(tmp_path)
+
+
+def test_a_graph_of_another_release_than_the_metadata_is_refused(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "bundle" / "classifier", tmp_path, dirs_exist_ok=True)
+    with (tmp_path / "mood.onnx").open("ab") as graph:
+        graph.write(b"\0")
+    with pytest.raises(ValueError, match="mixed from two releases"):
+        MoodClassifier(tmp_path)
+
+
+def test_the_digest_changes_with_whatever_changes_a_probability_and_with_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "a.onnx").write_bytes(b"a")
+    (tmp_path / "b.onnx").write_bytes(b"b")
+    spec = InputSpec(size=48, margin=0, scale=1, offset=0)
+
+    def digest(graph: str = "a", name: str = "x", spec: InputSpec = spec, temperature: float = 1) -> str:
+        return ClassifierMetadata.of(
+            tmp_path / f"{graph}.onnx", name=name, version=name, moods=MOODS, input=spec, temperature=temperature
+        ).digest
+
+    assert digest() == digest(name="y")
+    others = [digest("b"), digest(spec=spec.model_copy(update={"offset": 1.0})), digest(temperature=2)]
+    assert len({digest(), *others}) == 4

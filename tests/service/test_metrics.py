@@ -49,6 +49,12 @@ def test_answers_moods_faces_and_stages_are_counted(server: Server, photo: bytes
         assert increase(before, after, f"meaa_stage_duration_seconds_sum[('stage', '{stage}')]") > 0
 
 
+def test_the_model_that_is_served_is_one_series_whatever_the_number_of_workers(server: Server, photo: bytes) -> None:
+    model = server.upload(photo).json()["model"]
+    found = {name: value for name, value in samples(server).items() if name.startswith("meaa_model_info")}
+    assert found == {f"meaa_model_info{sorted(model.items())}": 1}
+
+
 def test_every_series_is_there_before_anything_happens(server: Server) -> None:
     present = samples(server)
     for status, code in outcomes():
@@ -75,6 +81,23 @@ def test_odd_addresses_types_and_methods_add_no_series(server: Server) -> None:
         server.client.post(UPLOAD, content=b"x", headers={"content-type": f"odd/{number}"})
         server.client.request(f"METHOD{number}", UPLOAD)
     assert set(samples(server)) == before
+
+
+def test_a_model_that_only_ended_workers_served_is_not_shown(tmp_path: Path) -> None:
+    def run(program: str) -> str:
+        environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+        command = [sys.executable, "-c", f"from service import metrics; {program}"]
+        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
+
+    for version in ("1", "2"):
+        run(f"metrics.MODEL_INFO.labels(name='x', version='{version}', digest='d').set(1)")
+    text = run(
+        "metrics.merge_ended(); metrics.MODEL_INFO.labels(name='x', version='2', digest='d').set(1); "
+        "print(metrics.exposition()[0].decode())"
+    )
+    assert re.findall(r"^meaa_model_info{.*", text, re.MULTILINE) == [
+        'meaa_model_info{digest="d",name="x",version="2"} 1.0'
+    ]
 
 
 def test_workers_that_have_ended_are_counted_on_in_one_file_for_each_type(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from service.estimator import MoodEstimate
 from service.images import Frame
 from service.moods import MOODS
 from service.observation import Appearance, Observation
+from tests.support.models import described
 
 FACE = Face(x=170, y=60, width=110, height=150, confidence=0.99)  # the astronaut's
 Image = NDArray[np.uint8]
@@ -22,20 +23,20 @@ Image = NDArray[np.uint8]
 
 def test_a_row_says_what_was_answered_and_how_the_face_looked(astronaut: Image) -> None:
     estimate = MoodEstimate("positive", dict(zip(MOODS, (0.7, 0.1, 0.1, 0.1), strict=True)), FACE, 2)
-    row = asdict(Observation.of(Frame(astronaut, 512, 512), estimate, model_version="3", seconds=0.0125))
+    row = asdict(Observation.of(Frame(astronaut, 512, 512), estimate, model=described("3"), seconds=0.0125))
     assert row["outcome"] == "answered"
     assert (row["mood"], row["confidence"], row["probability_negative"]) == ("positive", 0.7, 0.1)
     assert row["entropy"] == pytest.approx(0.94045, abs=1e-5)
     assert row["face_share"] == pytest.approx(150 / 512, abs=1e-5)
     assert (row["faces"], row["frame_width"], row["latency_ms"]) == (2, 512, 12.5)
-    assert len(json.dumps(row)) < 700
+    assert len(json.dumps(row)) < 800
 
 
 def test_the_face_is_measured_at_its_place_in_a_reduced_frame(astronaut: Image) -> None:
     estimate = MoodEstimate("positive", dict.fromkeys(MOODS, 0.25), FACE, 1)
     half = np.asarray(cv2.resize(astronaut, (256, 256), interpolation=cv2.INTER_AREA), np.uint8)
     whole, reduced = (
-        Observation.of(Frame(pixels, 512, 512), estimate, model_version="3", seconds=0.0)
+        Observation.of(Frame(pixels, 512, 512), estimate, model=described("3"), seconds=0.0)
         for pixels in (astronaut, half)
     )
     assert reduced.brightness == pytest.approx(whole.brightness, abs=0.01)
@@ -43,11 +44,12 @@ def test_the_face_is_measured_at_its_place_in_a_reduced_frame(astronaut: Image) 
 
 
 def test_a_row_of_a_frame_without_a_face_describes_none(astronaut: Image) -> None:
-    row = asdict(Observation.of(Frame(astronaut, 512, 512), None, model_version="3", seconds=0.01))
+    row = asdict(Observation.of(Frame(astronaut, 512, 512), None, model=described("3"), seconds=0.01))
     assert row["outcome"] == "no_face"
     known = {name for name, value in row.items() if value is not None}
     assert known == {
-        "time", "request", "model_version", "outcome", "faces", "frame_width", "frame_height", "latency_ms"
+        "time", "request", "model_version", "model_digest", "outcome", "faces", "frame_width", "frame_height",
+        "latency_ms",
     }  # fmt: skip
 
 

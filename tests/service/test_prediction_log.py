@@ -17,6 +17,7 @@ from service.images import Frame
 from service.metrics import LOG_FAILURES
 from service.observation import COLUMNS, Observation
 from service.prediction_log import PredictionLog
+from tests.support.models import described
 
 FRAME = Frame(np.zeros((48, 64, 3), np.uint8), 64, 48)
 
@@ -24,7 +25,7 @@ FRAME = Frame(np.zeros((48, 64, 3), np.uint8), 64, 48)
 def write(log: PredictionLog) -> None:
     """Write one row, as `bentoml.monitor` does."""
     log.start_record()
-    for name, value in vars(Observation.of(FRAME, None, model_version="3", seconds=0.01)).items():
+    for name, value in vars(Observation.of(FRAME, None, model=described("3"), seconds=0.01)).items():
         log.log(value, name, "feature", "numerical")
     log.stop_record()
 
@@ -41,7 +42,12 @@ def test_a_line_is_a_row_with_all_its_columns(tmp_path: Path) -> None:
     write(PredictionLog("predictions", str(tmp_path / "log.jsonl")))
     (line,) = lines(tmp_path / "log.jsonl")
     assert tuple(line) == COLUMNS
-    assert (line["outcome"], line["model_version"], line["mood"]) == ("no_face", "3", None)
+    assert (line["outcome"], line["model_version"], line["model_digest"], line["mood"]) == (
+        "no_face",
+        "3",
+        "3" * 64,
+        None,
+    )
 
 
 def test_lines_of_many_writers_do_not_mix(tmp_path: Path) -> None:
@@ -171,6 +177,6 @@ def test_a_monitor_that_fails_costs_its_row_and_no_later_one(
     monkeypatch.setitem(api._MONITOR_INSTANCES, prediction_log.MONITOR, FailsOnce("x", str(tmp_path / "log.jsonl")))
     before = failures()
     for _ in range(3):
-        prediction_log.record(FRAME, None, model_version="3", seconds=0.01)
+        prediction_log.record(FRAME, None, model=described("3"), seconds=0.01)
     assert failures() - before == 1
     assert len(lines(tmp_path / "log.jsonl")) == 2

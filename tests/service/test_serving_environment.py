@@ -29,6 +29,13 @@ def test_the_environment_has_the_locked_packages_and_no_others() -> None:
     assert {line.lower().replace("_", "-") for line in listed.split()} == pins
 
 
+def test_the_environment_has_nothing_that_only_monitoring_needs() -> None:
+    lock = (ROOT / "requirements-serving.lock").read_text()
+    locked = {line.split("==")[0].lower() for line in lock.splitlines() if "==" in line and not line.startswith(" ")}
+    assert "bentoml" in locked
+    assert locked.isdisjoint({"evidently", "pandas", "scipy", "scikit-learn", "pyarrow", "mlflow", "dvc", "plotly"})
+
+
 def test_the_environment_takes_400_megabytes_at_most() -> None:
     assert serving.directory_megabytes(PYTHON.parents[1]) <= 400
 

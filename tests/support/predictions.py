@@ -37,6 +37,7 @@ def predictions(count: int, seed: int, *, brightness: float = 0.5, version: str 
                 "time": (NOW - timedelta(minutes=count - index)).isoformat(),
                 "request": f"{seed}-{index}",
                 "model_version": version,
+                "model_digest": version[0] * 64,
                 "outcome": "answered",
                 "mood": MOODS[int(probabilities.argmax())],
                 **dict(zip(PROBABILITIES, probabilities.tolist(), strict=True)),

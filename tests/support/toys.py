@@ -13,16 +13,21 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from pipelines.data import dataset
+from pipelines import paths
+from pipelines.data import dataset, splits, test_sets
 from pipelines.data.dataset import EMOTIONS
+from pipelines.data.dealing import Bonds, deal
 from pipelines.data.face_sets import SOURCES, FaceSet
 from pipelines.data.labels import one_hot
+from pipelines.data.splits import photo_labels
+from pipelines.params import Params
 from service.moods import MOODS
 from tests.conftest import ROOT
 
 SIZE = 48
 GREYS = (30, 95, 160, 225)
 """Brightness of a face by the index of its mood."""
+_EMOTION_OF_VOTES = {"neutral": "neutral", "happiness": "happy", "anger": "angry", "surprise": "surprise"}
 
 
 def faces(count: int, *, source: str = "fer2013", wrong_originals: int = 0, seed: int = 0) -> FaceSet:
@@ -102,10 +107,20 @@ def write_params(directory: Path, names: list[str]) -> None:
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["models"] = {"from_scratch": {name: {"recipe": "plateau", "network": "mini_xception"} for name in names}}
     params["teacher"]["members"] = [names[0], names[-1]]
-    params["candidates"] = names
-    params["prepare"]["photo_splits"] = {"folds": 3, "validation_folds": 1, "test_folds": 1}
+    params["candidates"], params["compared"] = names, []
+    params["prepare"]["photo_splits"] = {"validation": 0.3, "test": 0.4}
     params["evaluate"]["latency_runs"] = 20
     (directory / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    write_test_sets(directory / paths.TEST_SETS)
+
+
+def write_test_sets(path: Path, versions: test_sets.Versions = test_sets.FIRST) -> None:
+    """The file of the stage `prepare` with the present versions; by default those of reports that name none."""
+    sets: dict[str, dict[str, dict[str, str | int]]] = {
+        split: {source: {"version": version, "images": 40, "people": 20} for source, version in sources.items()}
+        for split, sources in versions.items()
+    }
+    test_sets.write(sets, path)
 
 
 def write_model(directory: Path, architecture: str, model: keras.Model, run_id: str) -> None:
@@ -117,13 +132,39 @@ def write_model(directory: Path, architecture: str, model: keras.Model, run_id: 
     (directory / "training.json").write_text(json.dumps(summary))
 
 
-def write_photos(path: Path, pictures: list[NDArray[np.uint8]], emotions: list[str]) -> None:
-    """A file of RGB photos, each of another person."""
+def write_fer2013(path: Path, count: int) -> None:
+    """A FER2013 of smooth noise with unanimous votes: no faces, but enough for training; three fifths train."""
     rows = []
-    for index, (picture, emotion) in enumerate(zip(pictures, emotions, strict=True)):
+    for index, picture in enumerate(pictures(count, seed=1)):
+        voted = list(_EMOTION_OF_VOTES)[index % 4]
+        rows.append(
+            {
+                "image": {"bytes": cv2.imencode(".png", picture)[1].tobytes(), "path": f"fer{index:07}.png"},
+                "usage": dataset.USAGES[0 if index % 5 < 3 else index % 5 - 2],
+                "emotion": _EMOTION_OF_VOTES[voted],
+                **{column: 10 * (column == f"votes_{voted}") for column in dataset.VOTE_COLUMNS},
+            }
+        )
+    dataset.write(path, dataset.FER2013, rows)
+
+
+def write_photos(
+    path: Path, pictures: list[NDArray[np.uint8]], emotions: list[str], identities: list[str] | None = None
+) -> None:
+    """A file of RGB photos, each of another person unless identities are given."""
+    rows = []
+    identities = identities or [f"person {index}" for index in range(len(pictures))]
+    for index, (picture, emotion, identity) in enumerate(zip(pictures, emotions, identities, strict=True)):
         image = {"bytes": cv2.imencode(".jpg", picture[..., ::-1])[1].tobytes(), "path": f"{index}.jpg"}
-        rows.append({"image": image, "emotion": emotion, "identity": f"person {index}"})
+        rows.append({"image": image, "emotion": emotion, "identity": identity})
     dataset.write(path, dataset.PHOTOS, rows)
+
+
+def write_people(photos: Path, path: Path = paths.PEOPLE) -> None:
+    """The table of the people in photos, who are dealt out to the splits."""
+    params = Params.read(ROOT / paths.PARAMS).prepare
+    persons, moods = photo_labels(photos, params)
+    splits.write_people(deal(persons, moods, {}, params.photo_splits, Bonds({}, {})), path)
 
 
 def write_candidate(
@@ -133,6 +174,8 @@ def write_candidate(
     weights: str,
     score: float,
     size_bytes: int = 200_000,
+    multiply_adds: int = 2_000_000,
+    latency_ratio: float = 0.7,
     latency_ms: float = 0.2,
     graph: bytes | None = None,
     validation_faces: str = "today",
@@ -145,6 +188,8 @@ def write_candidate(
         weights: Name that tells one training of the model from another.
         score: Weighted F1 on validation with FER+ labels.
         size_bytes: Size of the served graph.
+        multiply_adds: Multiply-adds of the served graph.
+        latency_ratio: Latency in units of the fixed network's.
         latency_ms: Median latency.
         graph: ONNX file; by default placeholder bytes that depend on the weights' name.
         validation_faces: Digest of the validation faces.
@@ -162,6 +207,8 @@ def write_candidate(
         "parameters": model.count_params(),
         "temperature": 1.25,
         "size_bytes": size_bytes,
+        "multiply_adds": multiply_adds,
+        "latency_ratio": latency_ratio,
         "latency_ms": latency_ms,
     }
     (evaluation / "metrics.json").write_text(json.dumps(metrics))

@@ -158,3 +158,17 @@ def test_a_corruption_costs_what_it_takes_from_the_weighted_f1_of_clean_faces() 
     assert table.loc["dark", "weighted_f1"] == pytest.approx(1 / 2 * 2 / 3)
     assert table.loc["dark", "loss"] == pytest.approx(2 / 3)
     assert table.loc["dark", "macro_recall"] == pytest.approx(1 / 4)
+
+
+def test_the_headline_has_the_four_f1s_the_worst_loss_and_the_costs_that_are_known() -> None:
+    f1 = {"weighted_f1": 0.8, "accuracy": 0.7}
+    report = {
+        "validation": {"ferplus": f1},
+        "test": {"ferplus": f1, "original": f1, "photos": f1, "worst_slice_loss": 0.1, "slices": {}},
+        "size_bytes": 900,
+        "latency_ms": 0.9,
+    }
+    known = {"validation": 0.8, "ferplus": 0.8, "original": 0.8, "photos": 0.8, "worst_loss": 0.1, "bytes": 900}
+    assert metrics.headline(report) == known
+    timed = metrics.headline(report | {"multiply_adds": 25, "latency_ratio": 2.8})
+    assert timed == known | {"multiply_adds": 25, "latency": 2.8}

@@ -123,10 +123,23 @@ def test_photos_are_added_to_an_existing_file(tmp_path: Path, portrait: NDArray[
     (before,) = rows_of(photos_file(tmp_path / "mine"))
     save(tmp_path / "mine" / "fear" / "a.jpg", portrait[::-1])
     result = ingest_photos(tmp_path / "mine", "--append")
+    assert "2 came, 1 of them new, 2 in all" in result.output
     assert "1 left out: there already" in result.output
     after = rows_of(photos_file(tmp_path / "mine"))
     assert after[0] == before
     assert [row["emotion"] for row in after] == ["happiness", "fear"]
+
+
+def test_the_table_of_emotions_says_what_was_there_and_what_is_new(tmp_path: Path, portrait: NDArray[np.uint8]) -> None:
+    save(tmp_path / "mine" / "happy" / "x.jpg", portrait)
+    ingest_photos(tmp_path / "mine")
+    for name, shift in (("a", 1), ("b", 2)):
+        save(tmp_path / "mine" / "fear" / f"{name}.jpg", np.roll(portrait, shift, axis=0))
+    cells = [line.strip("│ ").split("│") for line in ingest_photos(tmp_path / "mine", "--append").output.splitlines()]
+    rows = {one[0].strip(): [cell.strip() for cell in one[1:]] for one in cells if len(one) > 1}
+    assert rows["fear"] == ["0", "2", "2"]  # before, new, all
+    assert rows["happiness"] == ["1", "0", "1"]
+    assert rows["all"] == ["1", "2", "3"]
 
 
 def test_adding_the_same_photos_again_changes_nothing(tmp_path: Path, portrait: NDArray[np.uint8]) -> None:
@@ -134,7 +147,10 @@ def test_adding_the_same_photos_again_changes_nothing(tmp_path: Path, portrait: 
     save(tmp_path / "mine" / "sad" / "y.jpg", portrait[::-1])
     ingest_photos(tmp_path / "mine")
     before = photos_file(tmp_path / "mine").read_bytes()
-    assert ingest_photos(tmp_path / "mine", "--append").exit_code == 0
+    result = ingest_photos(tmp_path / "mine", "--append")
+    assert result.exit_code == 0
+    assert "2 came, 0 of them new, 2 in all" in result.output
+    assert "2 left out: there already" in result.output
     assert photos_file(tmp_path / "mine").read_bytes() == before
 
 
@@ -179,6 +195,7 @@ def test_wrong_lines_of_a_csv_file_are_reported_with_their_numbers(tmp_path: Pat
     assert f"{labels}:6: whole.jpg: the emotion 'bored' is none of neutral" in result.output
     assert f"{labels}:7: : no image is named" in result.output
     skipped = ingest_photos(tmp_path / "mine", "--labels", labels, "--skip-invalid")
+    assert "6 came, 1 of them new, 1 in all" in skipped.output
     assert "5 left out: invalid" in skipped.output
     assert len(rows_of(photos_file(tmp_path / "mine"))) == 1
 

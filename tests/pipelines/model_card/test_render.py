@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +13,22 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines import evaluate, paths
+from pipelines import paths
+from pipelines.data import test_sets
 from pipelines.evaluation import metrics
 from pipelines.evaluation.corruptions import CORRUPTIONS
 from pipelines.evaluation.predictions import Predictions, ValidationPredictions
 from pipelines.model_card import __main__ as command
 from pipelines.model_card import render
 from pipelines.params import Params
-from pipelines.registry import candidates
+from pipelines.registry import candidates, measurement
 from pipelines.registry.champion import Champion, ChampionRecord
 from pipelines.training.networks import Heads, mini_xception
-from service.classifier import METADATA_FILE, ClassifierMetadata
+from service.classifier import METADATA_FILE
 from service.moods import MOODS
 from tests.conftest import ROOT
 from tests.support import toys
+from tests.support.models import described
 
 ARCHITECTURE = "toy"
 EVALUATION = Path("reports/evaluate", ARCHITECTURE)
@@ -51,11 +54,11 @@ def write_evaluation() -> dict[str, Any]:
     tests = dict.fromkeys(("ferplus", "original", "photos", "original_head"), predictions())
     losses = metrics.corruption_losses(tests["ferplus"], dict.fromkeys(CORRUPTIONS, predictions(80)))
     losses = pd.concat([losses.assign(split=split) for split in ("validation", "test")])
-    evaluate.write_reports(EVALUATION, ARCHITECTURE, tests, params)
-    evaluate.write_corruptions(EVALUATION, ARCHITECTURE, losses, {"validation": 0.8, "test": 0.8})
+    measurement.write_reports(EVALUATION, ARCHITECTURE, tests, params)
+    measurement.write_corruptions(EVALUATION, ARCHITECTURE, losses, {"validation": 0.8, "test": 0.8})
     corrupted = {name: predictions() for name in CORRUPTIONS}
     ValidationPredictions.of(tests, corrupted).save(EVALUATION / candidates.VALIDATION_FILE)
-    test = evaluate.split_metrics(tests, losses, params)
+    test = measurement.split_metrics(tests, losses, params)
     test["photos"]["coverage"] = 0.995
     measured = {
         "validation": {"ferplus": test["ferplus"]},
@@ -72,7 +75,7 @@ def write_evaluation() -> dict[str, Any]:
 def write_other_reports() -> None:
     """Reports of the stages `prepare` and `package`."""
     for path in (paths.CLASS_TABLE, paths.LITERT_REPORT):
-        path.parent.mkdir(parents=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
     paths.CLASS_TABLE.write_text(
         "split,source,positive,negative,neutral,other,total\ntrain,fer2013,7437,7327,8933,3037,26734\n"
     )
@@ -222,6 +225,21 @@ def test_the_candidates_are_compared_in_the_card(champion: Champion) -> None:
     assert "| **toy** | `plateau` | 54,321 | 200,000 | 0.40 ms |" in render.render(champion)
 
 
+def test_the_card_names_the_versions_of_its_test_sets_unless_they_are_the_first(champion: Champion) -> None:
+    assert "Versions of the test sets" not in render.render(champion)
+    later = {split: {**sources, "photos": f"later {split}"} for split, sources in test_sets.FIRST.items()}
+    card = render.render(replace(champion, candidate=replace(champion.candidate, test_sets=later)))
+    assert f"FER2013 `{test_sets.FIRST['test']['fer2013']}`, photos `later test`" in card
+
+
+def test_a_candidate_that_was_measured_on_other_test_sets_is_marked_in_the_card(champion: Champion) -> None:
+    others = {split: {**sources, "photos": "another"} for split, sources in test_sets.FIRST.items()}
+    toys.write_test_sets(paths.TEST_SETS, others)
+    card = render.render(champion)
+    assert "| **toy** (other sets) | `plateau`" in card
+    assert f"- toy: validation photos {test_sets.FIRST['validation']['photos']} instead of another; test photos" in card
+
+
 def test_ideas_are_not_in_the_card_because_they_must_not_make_a_release_stale(champion: Champion) -> None:
     before = render.render(champion)
     paths.IDEAS.write_text("idea,expectation\nwider,better\n")
@@ -274,9 +292,7 @@ def write_released(champion: Champion, version: str) -> Path:
     directory = paths.BUNDLE / "classifier"
     directory.mkdir(parents=True)
     record = champion.record
-    metadata = ClassifierMetadata(
-        name=record.architecture, version=version, moods=MOODS, input=record.input, temperature=record.temperature
-    )
+    metadata = described(version).model_copy(update={"name": record.architecture})
     (directory / METADATA_FILE).write_text(metadata.model_dump_json())
     return directory
 

@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import f1_score
 
+from pipelines.evaluation import multiply_adds
 from pipelines.evaluation.predictions import Predictions, ValidationPredictions
 from pipelines.params import GateParams, Params
 from pipelines.registry import gate
@@ -23,7 +24,8 @@ from tests.conftest import ROOT
 RULE = GateParams(
     metric="validation.ferplus.weighted_f1",
     max_bytes=1_000_000,
-    max_latency_ms=2.0,
+    max_multiply_adds=10_000_000,
+    max_latency_ratio=2.0,
     confidence=0.95,
     resamples=2000,
     min_improvement=0.0,
@@ -79,7 +81,8 @@ def predictions(
 
 def entry(name: str, score: float, **values: Any) -> GateEntry:
     return GateEntry(
-        **{"name": name, "digest": f"digest of {name}", "score": score, "size_bytes": 200_000, "latency_ms": 0.2}
+        **{"name": name, "digest": f"digest of {name}", "score": score, "size_bytes": 200_000}
+        | {"multiply_adds": 2_000_000, "latency_ratio": 0.7, "latency_ms": 0.2}
         | values
     )
 
@@ -237,9 +240,10 @@ def test_the_decision_with_its_evidence_can_be_written_as_json() -> None:
     ("values", "complaint"),
     [
         ({"size_bytes": 1_000_001}, "1,000,001 bytes are more than 1,000,000"),
-        ({"latency_ms": 2.5}, "2.5 ms a face are more than 2"),
+        ({"multiply_adds": 10_000_001}, "10,000,001 multiply-adds are more than 10,000,000"),
+        ({"latency_ratio": 2.5}, "a face takes 2.5 times as long as the fixed network, more than 2"),
     ],
-    ids=["too large", "too slow"],
+    ids=["too large", "too many multiply-adds", "too slow"],
 )
 def test_a_candidate_outside_a_bound_is_not_considered(values: dict[str, Any], complaint: str) -> None:
     best, second = entry("best", 0.9, **values), entry("second", 0.85)
@@ -254,7 +258,12 @@ def test_a_candidate_outside_a_bound_is_not_considered(values: dict[str, Any], c
 
 
 def test_a_candidate_on_the_bound_is_inside() -> None:
-    assert gate.decide([entry("edge", 0.9, size_bytes=1_000_000, latency_ms=2.0)], None, RULE, {}).promoted
+    edge = entry("edge", 0.9, size_bytes=1_000_000, multiply_adds=10_000_000, latency_ratio=2.0)
+    assert gate.decide([edge], None, RULE, {}).promoted
+
+
+def test_a_candidate_that_was_timed_on_a_busy_machine_is_inside() -> None:
+    assert gate.decide([entry("busy", 0.9, latency_ms=1000.0)], None, RULE, {}).promoted
 
 
 def test_the_champion_does_not_replace_itself() -> None:
@@ -274,7 +283,10 @@ def test_a_rule_that_decides_on_test_metrics_is_rejected() -> None:
         GateParams(**RULE.model_dump() | {"metric": "test.ferplus.weighted_f1"})
 
 
-def test_the_projects_own_rule_is_valid_and_asks_for_less_than_a_megabyte_and_a_millisecond() -> None:
-    rule = Params.read(ROOT / "params.yaml").gate
+def test_the_projects_own_rule_asks_for_less_than_a_megabyte_and_lets_the_champions_graph_through() -> None:
+    rule, graph = Params.read(ROOT / "params.yaml").gate, ROOT / "models" / "champion" / "mood.onnx"
     assert rule.max_bytes <= 1_000_000
-    assert rule.max_latency_ms <= 1
+    released = {"size_bytes": graph.stat().st_size, "multiply_adds": multiply_adds.count(graph)}
+    assert gate.broken_bounds(entry("champion", 0.8, **released), rule) == []
+    doubled = {"multiply_adds": 2 * released["multiply_adds"]}
+    assert len(gate.broken_bounds(entry("twice the work", 0.8, **doubled), rule)) == 1

@@ -3,44 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from pipelines.paths import PARAMS
+from pipelines.params.recipe import AugmentationParams, HeadParams, PlateauParams, TrainParams
+from pipelines.params.section import ParamsError, Section, Share, read_yaml
+from pipelines.paths import COMPARISON, EVALUATION, PARAMS
 from service.classifier import InputSpec
 from service.detector import DetectorSettings
 from service.moods import MOODS
 
-Share = Annotated[float, Field(ge=0, lt=1)]
-
-
-class Section(BaseModel):
-    """A section of the file: an unknown key is an error, because it is most likely a misspelt one."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+__all__ = [
+    "AugmentationParams",
+    "EvaluateParams",
+    "FineTunedParams",
+    "GateParams",
+    "HeadParams",
+    "ModelParams",
+    "ModelsParams",
+    "Params",
+    "ParamsError",
+    "PhotoSplits",
+    "PlateauParams",
+    "PrepareParams",
+    "ScratchParams",
+    "Section",
+    "ServingParams",
+    "TeacherParams",
+    "TrainParams",
+]
 
 
 class PhotoSplits(Section):
-    """How the photos are split into folds of equal size, with no person in two of them.
+    """How new people are dealt out to the splits of the photos; the rest trains.
 
     Attributes:
-        folds: Number of folds.
-        validation_folds: Folds for validation.
-        test_folds: Folds for test; the rest trains.
+        validation: Share of the photos of each mood for validation.
+        test: Share of the photos of each mood for test.
     """
 
-    folds: int = Field(ge=3)
-    validation_folds: int = Field(ge=1)
-    test_folds: int = Field(ge=1)
+    validation: float = Field(gt=0, lt=1)
+    test: float = Field(gt=0, lt=1)
 
     @model_validator(mode="after")
-    def _some_folds_train(self) -> PhotoSplits:
-        if self.validation_folds + self.test_folds >= self.folds:
-            raise ValueError(f"no fold of the {self.folds} is left for training (prepare.photo_splits)")
+    def _some_photos_train(self) -> PhotoSplits:
+        if self.validation + self.test >= 1:
+            raise ValueError("no photo is left for training")
         return self
 
 
@@ -51,9 +62,9 @@ class PrepareParams(Section):
         label_source: `ferplus` for soft labels from ten votes, `fer2013` for the original, noisier label.
         moods: Emotions and vote columns of the sources, by mood.
         min_votes: Votes that an emotion needs in order to count.
-        photo_splits: How the photos are split.
+        photo_splits: How new people are dealt out.
         duplicate_correlation: Correlation from which two reduced images count as the same picture.
-        seed: Seed of the split.
+        seed: Seed of the choice of faces for the montages.
     """
 
     label_source: Literal["ferplus", "fer2013"]
@@ -82,98 +93,6 @@ class PrepareParams(Section):
             if emotion in self.moods[mood]:
                 return index
         raise KeyError(f"params.yaml gives no mood for the emotion {emotion!r} (prepare.moods)")
-
-
-class AugmentationParams(Section):
-    """Ranges of the random changes of a training image; see `pipelines.training.augmentation`.
-
-    Attributes:
-        flip: Whether faces are flipped horizontally at random.
-        rotation_degrees: Largest rotation in either direction.
-        shift: Largest shift, as a share of the side.
-        zoom: Scale factors lie in [1 - zoom, 1 + zoom].
-        brightness: Largest offset, as a share of the full range.
-        contrast: Contrast factors lie in [1 - contrast, 1 + contrast].
-        corrupted: Share of the faces that get one random corruption: noise, blur, compression, darkness or a cover.
-    """
-
-    flip: bool
-    rotation_degrees: float = Field(ge=0)
-    shift: Share
-    zoom: Share
-    brightness: Share
-    contrast: Share
-    corrupted: Share
-
-
-class PlateauParams(Section):
-    """Reduction of the learning rate when the validation loss stops falling.
-
-    Attributes:
-        factor: Factor of one reduction.
-        patience: Epochs without improvement before a reduction.
-        min_learning_rate: Lower bound of the learning rate.
-    """
-
-    factor: float = Field(gt=0, lt=1)
-    patience: int = Field(ge=1)
-    min_learning_rate: float = Field(ge=0)
-
-
-class HeadParams(Section):
-    """Loss weights of the auxiliary heads; a head of weight 0 is not built.
-
-    Attributes:
-        emotions: Loss weight of the head for the shares of FER+'s nine emotions. With it the mood is their sum.
-        original: Loss weight of the head for the mood by the dataset's original label.
-    """
-
-    emotions: float = Field(default=0.0, ge=0)
-    original: float = Field(default=0.0, ge=0)
-
-
-class TrainParams(Section):
-    """A training recipe.
-
-    Attributes:
-        epochs: Number of epochs; the maximum if training can stop early.
-        batch_size: Faces in a step.
-        optimizer: `adam` with an L2 penalty on kernels, or `adamw` with decoupled weight decay.
-        learning_rate: Initial learning rate of the schedule `plateau`, peak of `one_cycle`.
-        weight_decay: Strength of the penalty or of the decay.
-        schedule: `plateau` lowers the rate when the validation loss stops falling; `one_cycle` warms up and then
-            follows a cosine down to almost zero.
-        reduce_on_plateau: Settings of the schedule `plateau`.
-        warm_up: Share of the steps that warm up, for `one_cycle`.
-        early_stopping_patience: Epochs without a better validation loss before training stops; None trains to the end.
-        photo_balance: Class-weight exponent of the photos: a photo weighs the inverse of its mood's share among the
-            photos to this power, scaled to a mean of 1. 0 weighs all photos alike.
-        heads: Auxiliary heads.
-        teacher_weight: Share of the teacher's prediction in the target; the rest is the label. 0 needs no teacher.
-        augmentation: Random changes of the faces.
-        seed: Seed of weights, order and augmentation.
-    """
-
-    epochs: int = Field(ge=1)
-    batch_size: int = Field(ge=1)
-    optimizer: Literal["adam", "adamw"] = "adam"
-    learning_rate: float = Field(gt=0)
-    weight_decay: float = Field(ge=0)
-    schedule: Literal["plateau", "one_cycle"] = "plateau"
-    reduce_on_plateau: PlateauParams | None = None
-    warm_up: Share = 0.0
-    early_stopping_patience: int | None = Field(default=None, ge=1)
-    photo_balance: float = Field(default=0.0, ge=0, le=1)
-    heads: HeadParams = HeadParams()
-    teacher_weight: float = Field(default=0.0, ge=0, le=1)
-    augmentation: AugmentationParams
-    seed: int
-
-    @model_validator(mode="after")
-    def _the_schedule_has_its_settings(self) -> TrainParams:
-        if (self.schedule == "plateau") != (self.reduce_on_plateau is not None):
-            raise ValueError("reduce_on_plateau belongs to the schedule `plateau`, and to no other")
-        return self
 
 
 class TeacherParams(Section):
@@ -235,8 +154,8 @@ class ModelsParams(Section):
     """
 
     from_scratch: dict[str, ScratchParams]
-    fine_tuned: dict[str, FineTunedParams] = {}
-    distilled: dict[str, FineTunedParams] = {}
+    fine_tuned: dict[str, FineTunedParams] = Field(default={})
+    distilled: dict[str, FineTunedParams] = Field(default={})
 
     def entries(self) -> dict[str, ScratchParams | FineTunedParams]:
         """All models by name, in an order in which they can be trained."""
@@ -290,7 +209,8 @@ class GateParams(Section):
         metric: Deciding metric, by its dotted name in `metrics.json`. It must be a validation metric: a test set that
             decides is no longer a test set.
         max_bytes: Upper bound for the served graph's size.
-        max_latency_ms: Upper bound for the median time of one face on one thread.
+        max_multiply_adds: Upper bound for the served graph's multiply-adds for one face.
+        max_latency_ratio: Upper bound for the time of one face on one thread, in units of the fixed network's.
         confidence: Confidence level of the two-sided intervals of differences.
         resamples: Resamples of the paired bootstrap.
         min_improvement: Lower bound for the interval of the metric's difference.
@@ -307,7 +227,8 @@ class GateParams(Section):
         "validation.ferplus.macro_recall",
     ]
     max_bytes: int = Field(gt=0)
-    max_latency_ms: float = Field(gt=0)
+    max_multiply_adds: int = Field(gt=0)
+    max_latency_ratio: float = Field(gt=0)
     confidence: float = Field(gt=0, lt=1)
     resamples: int = Field(ge=100)
     min_improvement: float = Field(ge=0)
@@ -338,6 +259,7 @@ class Params(Section):
     teacher: TeacherParams
     models: ModelsParams
     candidates: tuple[str, ...] = Field(min_length=1)
+    compared: tuple[str, ...]
     serving: ServingParams
     evaluate: EvaluateParams
     gate: GateParams
@@ -348,18 +270,17 @@ class Params(Section):
         """The file's content.
 
         Raises:
-            pydantic.ValidationError: an entry is wrong; the message names it.
+            ParamsError: an entry is wrong; the message names it.
         """
-        return cls.model_validate(yaml.safe_load(path.read_text()))
+        return cls.parse(read_yaml(path), path)
 
-    @field_validator("detector", mode="plain")
+    @field_validator("detector", mode="before")
     @classmethod
-    def _detector(cls, values: dict[str, Any]) -> DetectorSettings:
-        # Pydantic would ignore an unknown key of a dataclass; its constructor does not.
-        try:
-            return DetectorSettings(**{**values, "thresholds": tuple(values["thresholds"])})
-        except (TypeError, KeyError) as error:
-            raise ValueError(f"wrong setting: {error}") from error
+    def _detector(cls, values: Any) -> Any:
+        # Pydantic ignores an unknown key of a dataclass.
+        if isinstance(values, dict) and (unknown := values.keys() - {field.name for field in fields(DetectorSettings)}):
+            raise ValueError(f"there is no setting {', '.join(sorted(unknown))}; it may be misspelt")
+        return values
 
     @model_validator(mode="after")
     def _names_exist(self) -> Params:
@@ -384,9 +305,20 @@ class Params(Section):
                 yield f"teacher.members: there is no model {member!r}"
         if self.teacher.student_recipe not in self.train:
             yield f"teacher.student_recipe: `train` has no recipe {self.teacher.student_recipe!r}"
-        for name in self.candidates:
+        for name in self.evaluated:
             if name not in names:
-                yield f"candidates: there is no model {name!r}"
+                yield f"candidates, compared: there is no model {name!r}"
+        for name in {name for name in self.evaluated if self.evaluated.count(name) > 1}:
+            yield f"candidates, compared: {name!r} stands there twice"
+
+    @property
+    def evaluated(self) -> tuple[str, ...]:
+        """All models that are measured."""
+        return (*self.candidates, *self.compared)
+
+    def evaluation(self, name: str) -> Path:
+        """Directory of a model's evaluation."""
+        return (EVALUATION if name in self.candidates else COMPARISON) / name
 
     def model(self, name: str) -> ModelParams:
         """A model with its network; a fine-tuned one has that of `init_from`. A KeyError names an unknown model."""
