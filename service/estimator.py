@@ -22,7 +22,7 @@ from service.detector import Face, FaceDetector
 from service.errors import NoFaceError
 from service.images import Frame
 from service.moods import MOODS
-from service.quality import RULE_FILE, Measures, Quality, ReliabilityRule
+from service.quality import EVERY_ANSWER, RULE_FILE, Measures, Quality, ReliabilityRule
 
 Stage = Literal["decode", "detect", "classify"]
 
@@ -66,7 +66,7 @@ class MoodEstimator:
     """A detector and a classifier; safe to call from several threads."""
 
     def __init__(
-        self, detector: FaceDetector, classifier: MoodClassifier, rule: ReliabilityRule = ReliabilityRule(confidence=0)
+        self, detector: FaceDetector, classifier: MoodClassifier, rule: ReliabilityRule = EVERY_ANSWER
     ) -> None:
         """An estimator.
 

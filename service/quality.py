@@ -163,6 +163,10 @@ class ReliabilityRule(BaseModel):
         return list(found)
 
 
+EVERY_ANSWER: Final = ReliabilityRule(confidence=0.0)
+"""A rule that calls every answer reliable."""
+
+
 class Quality(BaseModel):
     """How far an answer can be trusted, and what the picture of the face is like."""
 

@@ -27,6 +27,12 @@ MEASURES: Final = tuple(field.name for field in fields(Measures))
 _STEPS: Final = np.arange(0.25, 1.0, 0.005)
 """Confidences that are tried."""
 
+_SHARES: Final = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
+"""Shares of a condition's faces that are tried for its bound: one that catches more catches more clean faces too."""
+
+_RARE: Final = 0.01
+"""Share of clean faces that a bound may catch without further thought."""
+
 _NEVER: Final = 1.01
 """A confidence that no answer has."""
 
@@ -43,14 +49,12 @@ class Sign:
         measure: Name of an attribute of `service.quality.Measures`.
         side: Whether low or high values tell it.
         groups: Names of the groups whose faces are all under it.
-        share: Share of these faces that the bound shall catch.
     """
 
     reason: Reason
     measure: str
     side: Literal["below", "above"]
     groups: tuple[str, ...]
-    share: float = 0.95
 
 
 SIGNS: Final = (
@@ -58,10 +62,10 @@ SIGNS: Final = (
     Sign("bright", "brightness", "above", ("very_bright",)),
     Sign("low_contrast", "contrast", "below", ("very_low_contrast",)),
     Sign("blurred", "detail", "below", ("motion_blur", "half_resolution")),
-    Sign("small", "pixels", "below", ("small",), 1.0),
-    Sign("turned", "turn", "above", ("turned",), 1.0),
-    Sign("turned", "tilt", "above", ("tilted",), 1.0),
-    Sign("cut_off", "outside", "above", ("cut_off",), 1.0),
+    Sign("small", "pixels", "below", ("small",)),
+    Sign("turned", "turn", "above", ("turned",)),
+    Sign("turned", "tilt", "above", ("tilted",)),
+    Sign("cut_off", "outside", "above", ("cut_off",)),
     Sign("covered", "eyes", "below", ("eyes_covered",)),
     Sign("covered", "mouth", "below", ("mouth_covered",)),
 )
@@ -188,17 +192,44 @@ def fit(groups: Mapping[str, Mapping[str, Group]], *, max_error: float) -> Relia
         own = [source[name] for source in groups.values() for name in sign.groups if name in source]
         if not own:
             continue
-        values = [group.measures[sign.measure] for group in own]
-        quantile = sign.share if sign.side == "below" else 1 - sign.share
-        bounds = [float(np.quantile(value, quantile)) for value in values]
-        bound = max(bounds) if sign.side == "below" else min(bounds)
-        bound = round(bound * (1.001 if sign.side == "below" else 0.999) + 1e-9, 4)
-        below, above = (bound, None) if sign.side == "below" else (None, bound)
-        tried = Condition(reason=sign.reason, measure=sign.measure, below=below, above=above, confidence=0.0)
-        confidence = max(_needed(tried, group, rule.confidence, max_error) for group in own)
-        if confidence > rule.confidence:
-            conditions.append(tried.model_copy(update={"confidence": confidence}))
+        clean = [source["clean"] for source in groups.values() if "clean" in source]
+        found = [_condition(sign, own, clean, share, rule.confidence, max_error) for share in _SHARES]
+        best = max(found, key=lambda one: _coverage(rule, one, [*clean, *own]))
+        if best.confidence > rule.confidence:
+            conditions.append(best)
     return ReliabilityRule(confidence=rule.confidence, conditions=tuple(conditions))
+
+
+def _condition(
+    sign: Sign, own: Sequence[Group], clean: Sequence[Group], share: float, least: float, max_error: float
+) -> Condition:
+    """The condition that catches a share of the faces of each of its groups, with the confidence that it asks for.
+
+    Args:
+        sign: How the condition is recognised.
+        own: Its groups.
+        clean: Clean groups.
+        share: Share of the faces to catch.
+        least: Confidence that is asked for anyway.
+        max_error: See `fit`.
+    """
+    low = sign.side == "below"
+    edges = [float(np.quantile(group.measures[sign.measure], share if low else 1 - share)) for group in own]
+    edge = max(edges) if low else min(edges)
+    # Half way to where clean faces begin, if there is room: many measures of a group are the same, such as 0.
+    beyond = [float(np.quantile(group.measures[sign.measure], _RARE if low else 1 - _RARE)) for group in clean]
+    other = min(beyond) if low else max(beyond)
+    bound = (edge + other) / 2 if (other > edge) == low else edge
+    below, above = (bound, None) if low else (None, bound)
+    tried = Condition(reason=sign.reason, measure=sign.measure, below=below, above=above, confidence=0.0)
+    confidence = max(_needed(tried, group, least, max_error) for group in own)
+    return tried.model_copy(update={"confidence": confidence})
+
+
+def _coverage(rule: ReliabilityRule, condition: Condition, groups: Sequence[Group]) -> float:
+    """Mean share of answers that are reliable by a rule with one condition."""
+    one = rule.model_copy(update={"conditions": (condition,)})
+    return float(np.mean([reliable(one, group).mean() for group in groups]))
 
 
 def _lowest(group: Group, max_error: float) -> float:
