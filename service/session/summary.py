@@ -19,6 +19,9 @@ MAX_STEP: Final[float] = 2.0
 """Longest time that a frame stands for, in seconds; what is longer is a gap, in which the mood is not known."""
 
 _QUANTILE: Final[float] = 1.96
+_QUANTILE_BY_COUNT: Final[float] = 2.4
+"""The 0.975 quantile of Student's distribution with d degrees of freedom is about 1.96 + 2.4 / d for d > 1."""
+
 _TYPICAL_DEVIATION: Final[float] = 0.4
 _TYPICAL_COUNT: Final[float] = 2.0
 """What is assumed of the standard deviation of the balance before the frames tell it, and how many frames that counts
@@ -146,7 +149,8 @@ class Balances(BaseModel):
             correlation = max(correlation, min((self.products / self.steps - mean**2) / spread, 1.0))
         independent = max(1.0, self.count * (1 - correlation) / (1 + correlation))
         variance = (_TYPICAL_COUNT * _TYPICAL_DEVIATION**2 + independent * spread) / (_TYPICAL_COUNT + independent - 1)
-        half = _QUANTILE * math.sqrt(variance / independent)
+        quantile = _QUANTILE + _QUANTILE_BY_COUNT / (_TYPICAL_COUNT + independent - 1)
+        half = quantile * math.sqrt(variance / independent)
         return Interval(mean=mean, low=max(-1.0, mean - half), high=min(1.0, mean + half))
 
 
