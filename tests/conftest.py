@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,10 @@ import skimage.data
 from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# `make test` sets these; a `make` in a test would take itself for a part of it, and print more.
+for variable in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):
+    os.environ.pop(variable, None)
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,9 @@ from PIL import Image
 
 from benchmarks.robustness.traces import markers, search
 from service import images
+from service.classifier import GRAPH_FILE, METADATA_FILE, InputSpec, digest_of
 from service.estimator import MoodEstimator
+from service.moods import MOODS
 from tests.conftest import ROOT
 from tests.support.pictures import Pixels, encode
 from tests.support.server import UPLOAD, Server, serve
@@ -89,9 +91,15 @@ def test_a_fault_of_the_service_leaves_nothing_either(telltale: bytes, wanted: l
     """A bundle that declares a wrong input size: every image with a face fails in ONNX Runtime."""
     bundle = tmp_path / "bundle"
     shutil.copytree(ROOT / "bundle", bundle)
-    metadata = json.loads((bundle / "classifier" / "metadata.json").read_text())
+    metadata = json.loads((bundle / "classifier" / METADATA_FILE).read_text())
     metadata["input"]["size"] = 40
-    (bundle / "classifier" / "metadata.json").write_text(json.dumps(metadata))
+    metadata["digest"] = digest_of(
+        (bundle / "classifier" / GRAPH_FILE).read_bytes(),
+        moods=MOODS,
+        spec=InputSpec(**metadata["input"]),
+        temperature=metadata["temperature"],
+    )
+    (bundle / "classifier" / METADATA_FILE).write_text(json.dumps(metadata))
     begun = time.time() - 1
     with serve(tmp_path, MEAA_BUNDLE=str(bundle), MEAA_WORKERS="1") as server:
         response = server.upload(telltale)
