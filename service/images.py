@@ -162,13 +162,23 @@ def load(header: Header, working_side: int | None = None) -> Frame:
         InvalidImageError: The image is corrupt or truncated.
     """
     stored = _decode_webp(header) if header.format == "WEBP" else _decode(header, working_side)
-    pixels = orientation.turn(stored, header.orientation)
-    factor = reduction(min(pixels.shape[:2]), working_side)
-    if factor > 1:
-        size = (round(pixels.shape[1] / factor), round(pixels.shape[0] / factor))
-        pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    pixels = reduced(orientation.turn(stored, header.orientation), working_side)
     sides = (header.width, header.height)
     return Frame(pixels, *(sides[::-1] if header.orientation in orientation.QUARTER_TURNS else sides))
+
+
+def reduced(pixels: NDArray[np.uint8], working_side: int | None) -> NDArray[np.uint8]:
+    """Pixels, uint8 (rows, columns, 3), reduced by the factor of `reduction`.
+
+    Args:
+        pixels: RGB pixels, uint8 (rows, columns, 3).
+        working_side: See `load`.
+    """
+    factor = reduction(min(pixels.shape[:2]), working_side)
+    if factor == 1:
+        return pixels
+    size = (round(pixels.shape[1] / factor), round(pixels.shape[0] / factor))
+    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
 def reduction(shorter: int, working_side: int | None) -> int:
