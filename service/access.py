@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hmac
+from http import HTTPStatus
 from typing import Final
+from urllib.parse import unquote
 
 from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service import problems, schema
-from service.errors import UnauthorizedError
+from service import openapi, problems, schema
+from service.errors import InvalidParameterError, UnauthorizedError
 from service.settings import Settings
 
 _HEALTH_PATHS: Final[frozenset[str]] = frozenset({"/healthz", "/livez", "/readyz"})
-_DOCS_PATHS: Final[frozenset[str]] = frozenset({schema.PAGE_PATH, schema.OPENAPI_PATH, *schema.PAGE_ASSETS})
+_DOCS_PATHS: Final[frozenset[str]] = frozenset({schema.PAGE_PATH, schema.OPENAPI_PATH, *openapi.PAGE_ASSETS})
 
 
 def check_token(authorization: str, tokens: tuple[str, ...]) -> None:
@@ -33,6 +36,47 @@ def check_token(authorization: str, tokens: tuple[str, ...]) -> None:
         raise UnauthorizedError("Send the header `Authorization: Bearer TOKEN` with a valid token.")
 
 
+def check_handshake(headers: Headers, settings: Settings) -> None:
+    """Check whether a WebSocket may be opened.
+
+    A browser lets any page open one, and sends its origin: only pages of the service's own origin, and of those that
+    the settings list, may. Clients that are no browsers send none.
+
+    Args:
+        headers: Headers of the handshake.
+        settings: Tokens and origins.
+
+    Raises:
+        HTTPException: The page may not call the service.
+        InvalidParameterError: The subprotocol is not offered.
+        UnauthorizedError: Neither the header nor a subprotocol has a valid token.
+    """
+    origin, allowed = headers.get("origin"), settings.cors_origins
+    if origin is not None and "*" not in allowed and origin not in allowed:
+        own = origin.partition("://")[2]
+        if not own or own.lower() != headers.get("host", "").lower():
+            raise HTTPException(HTTPStatus.FORBIDDEN, "Pages of this origin may not call the service.")
+    offered = [part.strip() for part in ",".join(headers.getlist("sec-websocket-protocol")).split(",")]
+    if schema.SUBPROTOCOL not in offered:
+        raise InvalidParameterError(f"Offer the subprotocol {schema.SUBPROTOCOL!r}.")
+    if "authorization" in headers or not settings.token:
+        check_token(headers.get("authorization", ""), settings.token)
+        return
+    tokens = [part.removeprefix(schema.BEARER) for part in offered if part.startswith(schema.BEARER)]
+    token = tokens[0] if tokens else ""
+    try:
+        check_token(f"Bearer {token}", settings.token)
+    except UnauthorizedError:
+        # A subprotocol cannot hold every character; those that it cannot are percent-encoded.
+        try:
+            check_token(f"Bearer {unquote(token, 'latin-1')}", settings.token)
+        except UnauthorizedError:
+            raise UnauthorizedError(
+                "Send the header `Authorization: Bearer TOKEN` with a valid token, or, in a browser, the subprotocol "
+                f"`{schema.BEARER}TOKEN` beside `{schema.SUBPROTOCOL}`."
+            ) from None
+
+
 class AccessMiddleware:
     """Lets requests through to the service's own addresses only.
 
@@ -42,7 +86,7 @@ class AccessMiddleware:
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
         self._settings = settings
-        self._paths = {schema.UPLOAD_PATH, *_HEALTH_PATHS}
+        self._paths = {schema.UPLOAD_PATH, schema.FRAMES_PATH, schema.SESSION_PATH, *_HEALTH_PATHS}
         if settings.docs == "on":
             self._paths |= _DOCS_PATHS
         if settings.metrics != "off":
@@ -50,11 +94,11 @@ class AccessMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
-        if scope["type"] == "websocket":
+        if scope["type"] == "websocket" and scope["path"] != schema.SESSION_PATH:
             await send({"type": "websocket.close"})
         elif scope["type"] == "http":
             await self._handler(scope)(scope, receive, send)
-        else:
+        else:  # the session itself checks its token
             await self._app(scope, receive, send)
 
     def _handler(self, scope: Scope) -> ASGIApp:

@@ -40,6 +40,22 @@ class Buffer:
         self._free = max_bytes
         self._after_large = after_large
 
+    def take(self, count: int) -> None:
+        """Take room for some bytes.
+
+        Raises:
+            OverloadedError: There is none.
+        """
+        if count > self._free:
+            raise OverloadedError("Too many uploads are being received. Try again in a moment.")
+        self._free -= count
+
+    def give_up(self, count: int) -> None:
+        """Give up the room of one body or message, in bytes."""
+        self._free += count
+        if count > _LARGE_BODY:
+            self._after_large()
+
     @contextmanager
     def lease(self) -> Iterator[Callable[[int], None]]:
         """Room for one body until its request ends.
@@ -52,17 +68,13 @@ class Buffer:
 
         def hold(count: int) -> None:
             nonlocal held
-            if count > self._free:
-                raise OverloadedError("Too many uploads are being received. Try again in a moment.")
-            self._free -= count
+            self.take(count)
             held += count
 
         try:
             yield hold
         finally:
-            self._free += held
-            if held > _LARGE_BODY:
-                self._after_large()
+            self.give_up(held)
 
 
 class Admission:

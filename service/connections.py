@@ -231,6 +231,10 @@ class Connection(asyncio.BufferedProtocol, asyncio.Transport):
         """Read a little at a time: a body has ended."""
         self._buffer = _HEAD_BUFFER
 
+    def read_messages(self) -> None:
+        """Read as much at once as of a body: the connection has become a WebSocket."""
+        self._buffer = _BODY_BUFFER
+
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Addresses and the like."""
         return self._transport.get_extra_info(name, default)

@@ -22,7 +22,7 @@ from service.detector import Face, FaceDetector
 from service.errors import NoFaceError
 from service.images import Frame
 from service.moods import MOODS
-from service.quality import EVERY_ANSWER, RULE_FILE, Measures, Quality, ReliabilityRule
+from service.quality import EVERY_ANSWER, Measures, Quality, ReliabilityRule
 
 Stage = Literal["decode", "detect", "classify"]
 
@@ -81,9 +81,10 @@ class MoodEstimator:
 
     @classmethod
     def load(cls, bundle: Path) -> MoodEstimator:
-        """The estimator in a model bundle: a directory with `detector/`, `classifier/` and `reliability/`."""
-        rule = ReliabilityRule.read(bundle / "reliability" / RULE_FILE)
-        return cls(FaceDetector(bundle / "detector"), MoodClassifier(bundle / "classifier"), rule)
+        """The estimator in a model bundle: a directory with `detector/` and `classifier/`."""
+        classifier = MoodClassifier(bundle / "classifier")
+        rule = ReliabilityRule.load(bundle / "classifier", classifier.metadata.digest)
+        return cls(FaceDetector(bundle / "detector"), classifier, rule)
 
     def estimate(
         self,
@@ -116,12 +117,30 @@ class MoodEstimator:
     def estimate_decoded(
         self, decode: Decoder, *, observe: Observer | None = None, inspect: Inspector | None = None
     ) -> MoodEstimate:
-        """As `estimate`, for an image that is decoded by a function.
+        """As `estimate`, for an image that is decoded by a function; see `estimate_people`."""
+        return self.estimate_people(decode, observe=observe, inspect=inspect)[0]
+
+    def estimate_people(
+        self,
+        decode: Decoder,
+        *,
+        most: int = 1,
+        hint: Face | None = None,
+        observe: Observer | None = None,
+        inspect: Inspector | None = None,
+    ) -> list[MoodEstimate]:
+        """Moods of the largest faces in an image.
 
         Args:
             decode: Function that decodes the image.
+            most: Most faces that are classified.
+            hint: Where the face is, in pixels of the upright image, as far as the caller knows. If O-Net sees a face
+                there, no other is searched for. It is not used if several faces are wanted.
             observe: See `estimate`.
-            inspect: See `estimate`.
+            inspect: See `estimate`; it is called once, with the estimate for the largest face.
+
+        Returns:
+            An estimate for each face, at least one, the largest face first.
 
         Raises:
             NoFaceError: No face was found.
@@ -129,14 +148,14 @@ class MoodEstimator:
         with timed("decode", observe):
             frame = decode(self.detector.settings.working_side)
         try:
-            estimate = self.estimate_frame(frame, observe=observe)
+            people = self._estimate_frame(frame, most=most, hint=hint, observe=observe)
         except NoFaceError:
             if inspect is not None:
                 inspect(frame, None)
             raise
         if inspect is not None:
-            inspect(frame, estimate)
-        return estimate
+            inspect(frame, people[0])
+        return people
 
     def estimate_pixels(self, image: NDArray[np.uint8], *, observe: Observer | None = None) -> MoodEstimate:
         """Mood of the largest face in an upright RGB image, uint8 (height, width, 3).
@@ -152,8 +171,19 @@ class MoodEstimator:
         Raises:
             NoFaceError: No face was found.
         """
+        return self._estimate_frame(frame, observe=observe)[0]
+
+    def _estimate_frame(
+        self, frame: Frame, *, most: int = 1, hint: Face | None = None, observe: Observer | None = None
+    ) -> list[MoodEstimate]:
+        """See `estimate_people`.
+
+        Raises:
+            NoFaceError: No face was found.
+        """
         with timed("detect", observe):
-            found = self.detector.detect(frame.pixels)
+            known = self.detector.confirm(frame.pixels, frame.in_pixels(hint)) if hint and most == 1 else None
+            found = [known] if known else self.detector.detect(frame.pixels)
         if not found:
             raise NoFaceError(
                 f"No face was found in the {frame.width} x {frame.height} image. "
@@ -161,7 +191,7 @@ class MoodEstimator:
                 "The face must be lit, frontal and not too small."
             )
         with timed("classify", observe):
-            return self.classify(frame, faces.largest(found), face_count=len(found))
+            return [self.classify(frame, face, face_count=len(found)) for face in faces.by_size(found)[:most]]
 
     def classify(self, frame: Frame, face: Face, *, face_count: int = 1) -> MoodEstimate:
         """Mood of a face that was found.
@@ -176,9 +206,10 @@ class MoodEstimator:
         (probabilities,) = self.classifier.predict(crop[None])
         confidence = float(probabilities.max())
         appearance, sent = Appearance.of(frame.pixels, face), frame.in_image(face)
-        reasons = self.rule.reasons(confidence, Measures.of(crop, frame, face))
+        mood = MOODS[int(np.argmax(probabilities))]
+        reasons = self.rule.reasons(mood, confidence, Measures.of(crop, frame, face))
         return MoodEstimate(
-            mood=MOODS[int(np.argmax(probabilities))],
+            mood=mood,
             probabilities=dict(zip(MOODS, probabilities.tolist(), strict=True)),
             face=sent,
             face_count=face_count,

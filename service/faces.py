@@ -12,14 +12,21 @@ from service.detector import Face
 
 
 def largest(faces: Sequence[Face]) -> Face:
-    """The face with the largest box, since the person who holds the phone is nearest to it.
-
-    Of equally large faces, the one with the higher confidence counts.
+    """The face with the largest box, since the person who holds the phone is nearest to it; see `by_size`.
 
     Raises:
         ValueError: There is no face.
     """
-    return max(faces, key=lambda face: (face.width * face.height, face.confidence))
+    return max(faces, key=_size)
+
+
+def by_size(faces: Sequence[Face]) -> list[Face]:
+    """The faces, the one with the largest box first; of equally large ones, the one with the higher confidence."""
+    return sorted(faces, key=_size, reverse=True)
+
+
+def _size(face: Face) -> tuple[int, float]:
+    return face.width * face.height, face.confidence
 
 
 def crop(image: NDArray[np.uint8], face: Face, *, size: int, margin: float) -> NDArray[np.uint8]:

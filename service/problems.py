@@ -63,6 +63,7 @@ _DETAILS: Final[dict[HTTPStatus, str]] = {
     HTTPStatus.BAD_REQUEST: "This is not an HTTP/1.1 request as RFC 9112 has it: its request line, a header field, its "
     "host, or the framing of its body is wrong.",
     HTTPStatus.NOT_FOUND: "There is nothing at this address. The endpoints are listed on the page at /.",
+    HTTPStatus.UPGRADE_REQUIRED: "This address is a WebSocket: connect with the subprotocol `meaa.v1`.",
     HTTPStatus.METHOD_NOT_ALLOWED: "This address does not take this method; the header Allow lists those it takes.",
     HTTPStatus.INTERNAL_SERVER_ERROR: "The service failed; the fault is not in the request.",
 }

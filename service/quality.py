@@ -1,32 +1,45 @@
 """Whether an answer can be trusted: a rule on what the classifier saw, fitted on labelled faces, and reasons in words.
 
-The rule asks for a confidence. Under a condition that makes the classifier err more often, such as blur, it asks for a
-higher one. Its numbers are in the bundle; the stage `reliability` fits them so that at most one in ten of the answers
-called reliable is wrong, on clean faces and under every corruption that the evaluation knows.
+The rule asks for a confidence, which depends on the mood. Under a condition that makes the classifier err more often,
+such as blur, it asks for a higher one. Its numbers lie beside the classifier in the bundle; the stage `reliability`
+fits them so that at most one in ten of the answers called reliable is wrong, on clean faces and under every corruption
+that the evaluation knows.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, field_validator
 
-from service.appearance import Appearance
 from service.detector import Face
 from service.images import Frame
+from service.moods import MOODS
+from service.schema import Quality, Reason
+
+__all__ = ["EVERY_ANSWER", "NO_ANSWER", "RULE_FILE", "Condition", "Measures", "Quality", "Reason", "ReliabilityRule"]
 
 RULE_FILE: Final[str] = "reliability.json"
-
-Reason = Literal["uncertain", "dark", "bright", "low_contrast", "blurred", "small", "turned", "cut_off", "covered"]
 
 # Rows and columns of the eyes and of the mouth in a face as the classifier sees it, as shares of its side.
 _EYES: Final = (0.17, 0.46, 0.12, 0.88)
 _MOUTH: Final = (0.62, 0.96, 0.2, 0.8)
+
+_BLOCK: Final = 8  # side of a JPEG block, in pixels
+_SECOND_DIFFERENCES: Final = tuple(
+    np.array(kernel, np.float32)
+    for kernel in (
+        ((0, 0, 0), (1, -2, 1), (0, 0, 0)),
+        ((0, 1, 0), (0, -2, 0), (0, 1, 0)),
+        ((1, 0, 0), (0, -2, 0), (0, 0, 1)),
+        ((0, 0, 1), (0, -2, 0), (1, 0, 0)),
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -36,8 +49,11 @@ class Measures:
     Attributes:
         brightness: Mean grey value of the classifier's input, in [0, 1].
         contrast: Standard deviation of its grey values, as a share of full scale.
-        detail: Variance of its Laplacian divided by the variance of its grey values. Unlike
-            `service.appearance.Appearance.sharpness` it does not depend on the number of pixels that the camera has.
+        detail: Standard deviation of the second differences in the direction that has the smallest, divided by that of
+            the Laplacian at half the resolution. It is low for a blur, also for one in a single direction, and depends
+            little on the face.
+        blocks: How much stronger edges are at every eighth row and column than beside them: 1 if there is no such
+            grid, higher after strong compression as JPEG.
         eyes: Median size of the Laplacian at the eyes, divided by the standard deviation of the grey values: 0 if
             something plain covers them.
         mouth: The same at the mouth.
@@ -50,6 +66,7 @@ class Measures:
     brightness: float
     contrast: float
     detail: float
+    blocks: float
     eyes: float
     mouth: float
     pixels: float
@@ -81,11 +98,35 @@ class Measures:
         return cls(
             brightness=mean / 255,
             contrast=deviation / 255,
-            detail=float(edges.std()) ** 2 / spread**2,
+            detail=_detail(crop),
+            blocks=(_blocks(crop) + _blocks(crop.T)) / 2,
             eyes=_plain(edges, _EYES) / spread,
             mouth=_plain(edges, _MOUTH) / spread,
             **measures,
         )
+
+
+def _detail(crop: NDArray[np.uint8]) -> float:
+    """See `Measures.detail`."""
+    grey = crop.astype(np.float32)
+    deviations = [_deviation(cv2.filter2D(grey, -1, kernel)[1:-1, 1:-1]) for kernel in _SECOND_DIFFERENCES]
+    half = cv2.resize(grey, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    return min(deviations) / max(_deviation(cv2.Laplacian(half, cv2.CV_32F)), 1.0)
+
+
+def _deviation(values: NDArray[Any]) -> float:
+    """Standard deviation."""
+    return float(cv2.meanStdDev(values)[1].item())
+
+
+def _blocks(crop: NDArray[np.uint8]) -> float:
+    """See `Measures.blocks`; columns only. Where the grid begins is not known: the offset with the strongest counts."""
+    steps = cv2.absdiff(crop[:, 1:], crop[:, :-1]).mean(axis=0)
+    beside = (steps[:-2] + steps[2:]) / 2
+    ratios = steps[1:-1] / (beside + 0.3)  # grey levels; nothing is an edge that is fainter
+    whole = len(ratios) // _BLOCK
+    by_offset = np.sort(ratios[: whole * _BLOCK].reshape(whole, _BLOCK), axis=0)
+    return float(by_offset[whole // 2].max())
 
 
 def _plain(edges: NDArray[Any], region: tuple[float, float, float, float]) -> float:
@@ -133,72 +174,65 @@ class ReliabilityRule(BaseModel):
     """When an answer is called reliable.
 
     Attributes:
-        confidence: Confidence that every answer needs.
+        confidences: Confidence that an answer needs, by its mood.
         conditions: Conditions that ask for more.
+        model_digest: Digest of the classifier that the rule was fitted for; None for any.
     """
 
     model_config = ConfigDict(frozen=True)
 
-    confidence: float
+    confidences: dict[str, float]
     conditions: tuple[Condition, ...] = ()
+    model_digest: str | None = None
+
+    @field_validator("confidences")
+    @classmethod
+    def _every_mood_has_one(cls, confidences: dict[str, float]) -> dict[str, float]:
+        if set(confidences) != set(MOODS):
+            raise ValueError(f"it has {sorted(confidences)}, the moods are {sorted(MOODS)}")
+        return confidences
 
     @classmethod
-    def read(cls, path: Path) -> ReliabilityRule:
-        """The rule in a JSON file."""
-        return cls.model_validate_json(path.read_bytes())
+    def load(cls, classifier: Path, digest: str) -> ReliabilityRule:
+        """The rule beside a classifier. A classifier without one, of an earlier release, promises nothing.
 
-    def reasons(self, confidence: float, measures: Measures) -> list[Reason]:
+        Args:
+            classifier: Directory of the classifier.
+            digest: Digest of the classifier.
+
+        Raises:
+            ValueError: The rule is damaged, or was fitted for another classifier.
+        """
+        path = classifier / RULE_FILE
+        if not path.exists():
+            return NO_ANSWER
+        rule = cls.model_validate_json(path.read_bytes())
+        if rule.model_digest not in (None, digest):
+            raise ValueError(
+                f"{path} was fitted for another classifier, {rule.model_digest}: restore it from git, or run the "
+                "stages `reliability` and `package` (`dvc repro`)."
+            )
+        return rule
+
+    def reasons(self, mood: str, confidence: float, measures: Measures) -> list[Reason]:
         """Why an answer is not reliable; empty if it is.
 
         Args:
-            confidence: Largest of the four probabilities.
+            mood: The mood that is answered.
+            confidence: Its probability, the largest of the four.
             measures: What the classifier saw.
         """
         found: dict[Reason, None] = {}
         for condition in self.conditions:
             if confidence < condition.confidence and condition.holds(measures):
                 found[condition.reason] = None
-        if confidence < self.confidence:
+        if confidence < self.confidences[mood]:
             found = {"uncertain": None, **found}
         return list(found)
 
 
-EVERY_ANSWER: Final = ReliabilityRule(confidence=0.0)
+EVERY_ANSWER: Final = ReliabilityRule(confidences=dict.fromkeys(MOODS, 0.0))
 """A rule that calls every answer reliable."""
 
-
-class Quality(BaseModel):
-    """How far an answer can be trusted, and what the picture of the face is like."""
-
-    reliable: bool = Field(
-        description="Whether the answer can be trusted: of those called reliable at most one in ten is wrong (measured "
-        "on held-out faces, clean and corrupted; see the model card)."
-    )
-    reasons: list[Reason] = Field(description="Why not; empty if it is.")
-    face_share: float = Field(ge=0, description="Longer side of the face divided by the shorter side of the image.")
-    brightness: float = Field(ge=0, le=1, description="Mean grey value of the face.")
-    contrast: float = Field(ge=0, description="Standard deviation of its grey values, as a share of full scale.")
-    sharpness: float = Field(ge=0, description="Variance of its Laplacian divided by that of its grey values.")
-    yaw: float | None = Field(description="Turn of the head to the image's right, in degrees; null if not known.")
-    roll: float | None = Field(description="Tilt of the head, clockwise, in degrees; null if not known.")
-
-    @classmethod
-    def of(cls, reasons: list[Reason], appearance: Appearance, face: Face, frame: Frame) -> Quality:
-        """The quality of an answer.
-
-        Args:
-            reasons: Why it is not reliable.
-            appearance: Image properties of the face.
-            face: Face in pixels of the image as it was sent.
-            frame: Frame with the face.
-        """
-        return cls(
-            reliable=not reasons,
-            reasons=reasons,
-            face_share=round(max(face.width, face.height) / min(frame.width, frame.height), 4),
-            brightness=round(appearance.brightness, 4),
-            contrast=round(appearance.contrast, 4),
-            sharpness=round(appearance.sharpness, 4),
-            yaw=None if face.yaw is None else round(face.yaw, 1),
-            roll=None if face.roll is None else round(face.roll, 1),
-        )
+NO_ANSWER: Final = ReliabilityRule(confidences=dict.fromkeys(MOODS, 1.01))
+"""A rule that calls no answer reliable, because nobody has measured which are."""

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final, Literal
 
@@ -23,6 +25,16 @@ _current: ContextVar[str] = ContextVar("request id")
 def current() -> str:
     """The id of the request that is being handled; a new one if there is none, as before a head is complete."""
     return _current.get(None) or uuid.uuid4().hex
+
+
+@contextmanager
+def renewed() -> Iterator[None]:
+    """Give what is done inside a random id of its own: each frame of a session has one."""
+    token = _current.set(uuid.uuid4().hex)
+    try:
+        yield
+    finally:
+        _current.reset(token)
 
 
 class RequestIdMiddleware:

@@ -1,35 +1,56 @@
-"""The API's contract: the response types, and the OpenAPI document and page made from them."""
+"""The API's contract: its addresses, and what is sent to and fro. `service.openapi` makes the OpenAPI document of it.
+
+The process that starts the workers imports this module, which therefore needs no NumPy.
+"""
 
 from __future__ import annotations
 
-import json
-from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
-from pydantic.json_schema import models_json_schema
 
-from service import __version__, problems, request_id
+from service import request_id
 from service.moods import MOODS
-from service.settings import Settings
-from service.upload import FIELDS
+from service.problems import Problem
+from service.session.summary import Summary
 
 if TYPE_CHECKING:  # not needed by the process that starts the workers
+    from collections.abc import Sequence
+
+    from service.appearance import Appearance
     from service.classifier import ClassifierMetadata
+    from service.detector import Face
     from service.estimator import MoodEstimate
+    from service.images import Frame
+    from service.session.engine import SessionEstimate
 
 UPLOAD_PATH: Final[str] = "/upload-meaa-image"
+FRAMES_PATH: Final[str] = "/upload-meaa-frames"
+SESSION_PATH: Final[str] = "/meaa-session"
 PAGE_PATH: Final[str] = "/"
 OPENAPI_PATH: Final[str] = "/docs.json"
 METRICS_PATH: Final[str] = "/metrics"
 
-_STATUS_ONLY: Final = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.INTERNAL_SERVER_ERROR)
-"""Statuses of an upload that have no typed error; see `problems.from_status`."""
+SUBPROTOCOL: Final[str] = "meaa.v1"
+"""The WebSocket subprotocol of `SESSION_PATH`."""
 
-IMAGE_TYPES: Final[tuple[str, ...]] = ("image/jpeg", "image/png", "image/webp")
+BEARER: Final[str] = "bearer."
+"""What comes before the token in a second subprotocol, for browsers, which cannot set a header."""
 
-_REQUEST: Final[str] = "9f1c8a4be0d34c1f8c0a52e7d1b6a3f4"
-"""Id of the request in the examples."""
+Reason = Literal["uncertain", "dark", "bright", "low_contrast", "blurred", "small", "turned", "cut_off", "covered"]
+
+Mood = Annotated[str, Field(json_schema_extra={"enum": list(MOODS)})]
+
+Probabilities = Annotated[
+    dict[str, float],
+    Field(
+        json_schema_extra={
+            "properties": {mood: {"type": "number", "minimum": 0, "maximum": 1} for mood in MOODS},
+            "required": list(MOODS),
+            "additionalProperties": False,
+        }
+    ),
+]
 
 
 class FaceBox(BaseModel):
@@ -40,6 +61,43 @@ class FaceBox(BaseModel):
     width: int = Field(gt=0)
     height: int = Field(gt=0)
     confidence: float = Field(ge=0, le=1, description="The detector's probability that this is a face.")
+
+
+class Quality(BaseModel):
+    """How far an answer can be trusted, and what the picture of the face is like."""
+
+    reliable: bool = Field(
+        description="Whether the answer can be trusted: of those called reliable at most one in ten is wrong (measured "
+        "on held-out faces, clean and corrupted; see the model card)."
+    )
+    reasons: list[Reason] = Field(description="Why not; empty if it is.")
+    face_share: float = Field(ge=0, description="Longer side of the face divided by the shorter side of the image.")
+    brightness: float = Field(ge=0, le=1, description="Mean grey value of the face.")
+    contrast: float = Field(ge=0, description="Standard deviation of its grey values, as a share of full scale.")
+    sharpness: float = Field(ge=0, description="Variance of its Laplacian divided by that of its grey values.")
+    yaw: float | None = Field(description="Turn of the head to the image's right, in degrees; null if not known.")
+    roll: float | None = Field(description="Tilt of the head, clockwise, in degrees; null if not known.")
+
+    @classmethod
+    def of(cls, reasons: list[Reason], appearance: Appearance, face: Face, frame: Frame) -> Self:
+        """The quality of an answer.
+
+        Args:
+            reasons: Why it is not reliable.
+            appearance: Image properties of the face.
+            face: Face in pixels of the image as it was sent.
+            frame: Frame with the face.
+        """
+        return cls(
+            reliable=not reasons,
+            reasons=reasons,
+            face_share=round(max(face.width, face.height) / min(frame.width, frame.height), 4),
+            brightness=round(appearance.brightness, 4),
+            contrast=round(appearance.contrast, 4),
+            sharpness=round(appearance.sharpness, 4),
+            yaw=None if face.yaw is None else round(face.yaw, 1),
+            roll=None if face.roll is None else round(face.roll, 1),
+        )
 
 
 class Model(BaseModel):
@@ -53,22 +111,48 @@ class Model(BaseModel):
     )
 
 
+class Person(BaseModel):
+    """One of the people in an image."""
+
+    mood: Mood = Field(description="The mood with the highest probability.")
+    probabilities: Probabilities = Field(description="Probability of each mood; they sum to 1.")
+    face: FaceBox
+    quality: Quality
+
+    @classmethod
+    def of(cls, estimate: MoodEstimate) -> Person:
+        """The person whom an estimate is about."""
+        return cls(
+            mood=estimate.mood,
+            probabilities=estimate.probabilities,
+            face=FaceBox.model_validate(estimate.face, from_attributes=True),
+            quality=estimate.quality,
+        )
+
+
+def _people_are_optional(schema: dict[str, Any]) -> None:
+    """A response has no null people: it has them, or it does not have the member."""
+    if "people" in schema["properties"]:
+        people = schema["properties"]["people"]
+        schema["properties"]["people"] = {**people.pop("anyOf")[0], **people}
+        schema["properties"]["people"].pop("default", None)
+
+
 class MoodResponse(BaseModel):
     """The mood of the largest face in an image."""
 
-    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True, json_schema_extra=_people_are_optional)
 
-    mood: str = Field(json_schema_extra={"enum": list(MOODS)}, description="The mood with the highest probability.")
-    probabilities: dict[str, float] = Field(
-        description="Probability of each mood; they sum to 1.",
-        json_schema_extra={
-            "properties": {mood: {"type": "number", "minimum": 0, "maximum": 1} for mood in MOODS},
-            "required": list(MOODS),
-            "additionalProperties": False,
-        },
-    )
+    mood: Mood = Field(description="The mood with the highest probability.")
+    probabilities: Probabilities = Field(description="Probability of each mood; they sum to 1.")
     face: FaceBox
-    faces: int = Field(ge=1, description="How many faces the image shows.")
+    faces: int = Field(ge=1, description="How many faces were found in the image.")
+    quality: Quality
+    people: list[Person] | None = Field(
+        default=None,
+        exclude_if=lambda people: people is None,
+        description="With `faces=all`: the people in the image, the one with the largest face first.",
+    )
     model: Model
     request: str = Field(
         default_factory=request_id.current,
@@ -76,174 +160,135 @@ class MoodResponse(BaseModel):
     )
 
     @classmethod
-    def of(cls, estimate: MoodEstimate, model: ClassifierMetadata) -> MoodResponse:
-        """The response for an estimate."""
+    def of(
+        cls, estimate: MoodEstimate, model: ClassifierMetadata, people: Sequence[MoodEstimate] | None = None
+    ) -> MoodResponse:
+        """The response for an estimate.
+
+        Args:
+            estimate: Estimate for the largest face.
+            model: Classifier.
+            people: Estimates for all people; None if nobody asked for them.
+        """
         return cls(
-            mood=estimate.mood,
-            probabilities=estimate.probabilities,
-            face=FaceBox.model_validate(estimate.face, from_attributes=True),
+            **dict(Person.of(estimate)),
             faces=estimate.face_count,
+            people=None if people is None else [Person.of(one) for one in people],
             model=Model(name=model.name, version=model.version, digest=model.digest),
         )
 
 
-def openapi_document(settings: Settings) -> dict[str, Any]:
-    """The API as an OpenAPI 3.1 document.
+class FrameEstimate(BaseModel):
+    """What a frame of a session shows by itself."""
 
-    It is written here because BentoML describes only what its own decorators declare, and those cannot express
-    problem documents or a body that is either multipart or an image.
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
 
-    Args:
-        settings: Settings that decide whether clients need a token, and which addresses exist.
-    """
-    _, schemas = models_json_schema(
-        [(MoodResponse, "serialization"), (problems.Problem, "serialization")],
-        ref_template="#/components/schemas/{model}",
+    mood: Mood = Field(description="The mood with the highest probability.")
+    probabilities: Probabilities = Field(description="Probability of each mood; they sum to 1.")
+    face: FaceBox
+    faces: int = Field(ge=1, description="How many faces were looked at: 1 if the person was where they were before.")
+    quality: Quality
+    model: Model
+    request: str = Field(
+        default_factory=request_id.current,
+        description="An id of the frame, by which a label that comes later is joined.",
     )
+    face_id: int = Field(
+        ge=1, description="Number of the person within the session. It says where the face went, not who it is."
+    )
+
+    @classmethod
+    def of(cls, result: SessionEstimate, model: ClassifierMetadata) -> FrameEstimate:
+        """The estimate of a session's frame."""
+        return cls(
+            **dict(Person.of(result.estimate)),
+            faces=result.estimate.face_count,
+            model=Model(name=model.name, version=model.version, digest=model.digest),
+            face_id=result.face_id,
+        )
+
+
+def _answer(result: SessionEstimate, model: ClassifierMetadata) -> dict[str, Any]:
+    """The members that the answers to a session's frames share."""
     return {
-        "openapi": "3.1.0",
-        "info": {
-            "title": "MEAA mood estimation",
-            "version": __version__,
-            "description": "The mood of a face in an image: positive, negative, neutral or other.",
-        },
-        "servers": [{"url": "."}],
-        "paths": {
-            UPLOAD_PATH: {"post": _upload_operation(settings)},
-            "/healthz": {"get": _health_operation("Whether the service runs.")},
-            "/livez": {"get": _health_operation("Whether the service runs (Kubernetes' liveness probe).")},
-            "/readyz": {"get": _health_operation("Whether the service takes requests (Kubernetes' readiness probe).")},
-            **_metrics_path(settings),
-        },
-        "components": {
-            "schemas": schemas["$defs"],
-            **({"securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}} if settings.token else {}),
-        },
+        "estimate": FrameEstimate.of(result, model),
+        "mood": result.mood,
+        "probabilities": result.probabilities,
     }
 
 
-def outcomes() -> list[tuple[int, str]]:
-    """Every status of an upload, with every code that it may carry."""
-    typed = [(int(status), kind.code) for kind, status in problems.STATUSES.items()]
-    untyped = [(int(status), problems.from_status(status).code) for status in _STATUS_ONLY]
-    return [(200, "ok"), (400, "disconnected"), *typed, *untyped]
+_TIME: Final[str] = "Time of the frame, in seconds."
+_MOOD: Final[str] = "The mood now, given all frames until now; `estimate` has the frame's own."
+_PROBABILITIES: Final[str] = "Probability of each mood now; they sum to 1."
 
 
-def _upload_operation(settings: Settings) -> dict[str, Any]:
-    binary = {"type": "string", "format": "binary"}
-    first, second = FIELDS
-    fields = {
-        first: {**binary, "description": "A JPEG, PNG or WebP file."},
-        second: {**binary, "description": f"The same under another name, for clients that cannot send {first!r}."},
-    }
-    # Either name will do, but a schema that says so (`anyOf`) makes generators leave out the body.
-    form = {"type": "object", "properties": fields, "required": [first]}
-    return {
-        "operationId": "upload_meaa_image",
-        "summary": "The mood of the largest face in an image.",
-        **_security(settings),
-        "requestBody": {
-            "required": True,
-            "content": {
-                "multipart/form-data": {"schema": form},
-                **{media_type: {"schema": binary} for media_type in IMAGE_TYPES},
-            },
-        },
-        "responses": {
-            "200": {
-                "description": "A face was found.",
-                "headers": _headers(request_id.HEADER),
-                "content": {"application/json": {"schema": {"$ref": "#/components/schemas/MoodResponse"}}},
-            },
-            **_problem_responses(),
-        },
-    }
+class AnsweredFrame(BaseModel):
+    """A frame with an answer."""
+
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
+
+    status: Literal[200] = 200
+    time: float = Field(description=_TIME)
+    estimate: FrameEstimate
+    mood: Mood = Field(description=_MOOD)
+    probabilities: Probabilities = Field(description=_PROBABILITIES)
+
+    @classmethod
+    def of(cls, time: float, result: SessionEstimate, model: ClassifierMetadata) -> AnsweredFrame:
+        """The answer to a session's frame."""
+        return cls(time=time, **_answer(result, model))
 
 
-def _security(settings: Settings) -> dict[str, Any]:
-    return {"security": [{"token": []}]} if settings.token else {}
+class FailedFrame(BaseModel):
+    """A frame without an answer, which does not spoil the others."""
+
+    status: int = Field(ge=400, le=599, description="What the status would be if the frame had been sent alone.")
+    time: float = Field(description=_TIME)
+    problem: Problem
 
 
-def _problem_responses() -> dict[str, Any]:
-    """The error responses of the upload, by status; each lists its possible codes."""
-    typed = [problems.describe(kind, kind.__doc__ or kind.title) for kind in problems.STATUSES]
-    untyped = [problems.from_status(status) for status in _STATUS_ONLY]
-    documented = _by_status([*typed, *untyped, *_refusals()])
-    for kind, headers in problems.HEADERS.items():
-        documented[str(int(problems.STATUSES[kind]))]["headers"] |= _headers(*headers)
-    return documented
+class FramesResponse(BaseModel):
+    """The frames of a session, in order, and the session up to their end."""
+
+    frames: list[AnsweredFrame | FailedFrame]
+    session: str = Field(
+        max_length=4_000,
+        description="What the session is up to now: boxes, counts and sums, no pixels. Send it with the next frames.",
+    )
+    summary: Summary
 
 
-def _refusals() -> list[problems.Problem]:
-    """The problems that any request may get before the service sees it."""
-    return [problems.from_status(status) for status in problems.REFUSALS]
+_NUMBER: Final[str] = "Number of the message, from 0."
+_ELAPSED: Final[str] = "Time of its arrival, in seconds since the first one's."
 
 
-def _by_status(documents: list[problems.Problem]) -> dict[str, Any]:
-    by_code: dict[int, dict[str, problems.Problem]] = {}
-    for problem in documents:
-        by_code.setdefault(problem.status, {})[problem.code] = problem
-    return {str(status): _problem_response(by_code[status]) for status in sorted(by_code)}
+class LiveAnswer(BaseModel):
+    """The reply to a message with an image."""
+
+    frame: int = Field(ge=0, description=_NUMBER)
+    time: float = Field(ge=0, description=_ELAPSED)
+    estimate: FrameEstimate
+    mood: Mood = Field(description=_MOOD)
+    probabilities: Probabilities = Field(description=_PROBABILITIES)
 
 
-def _problem_response(by_code: dict[str, problems.Problem]) -> dict[str, Any]:
-    values = {code: {**problem.model_dump(), "request": _REQUEST} for code, problem in by_code.items()}
-    return {
-        "description": "; ".join(f"`{code}`: {problem.title}" for code, problem in by_code.items()),
-        "headers": _headers(request_id.HEADER),
-        "content": {
-            problems.MEDIA_TYPE: {
-                "schema": {"$ref": "#/components/schemas/Problem"},
-                "examples": {code: {"value": value} for code, value in values.items()},
-            }
-        },
-    }
+class LiveProblem(BaseModel):
+    """The reply to a message with an image that was not answered; the session goes on."""
+
+    frame: int = Field(ge=0, description=_NUMBER)
+    time: float = Field(ge=0, description=_ELAPSED)
+    problem: Problem
 
 
-def _headers(*names: str) -> dict[str, Any]:
-    return {name: {"schema": {"type": "string"}} for name in names}
+class LiveEnd(BaseModel):
+    """The text message with which a client ends a session."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    type: Literal["end"]
 
 
-def _health_operation(summary: str) -> dict[str, Any]:
-    ok = {
-        "description": "OK",
-        "headers": _headers(request_id.HEADER),
-        "content": {"text/plain": {"schema": {"type": "string"}}},
-    }
-    return {"summary": summary, "responses": {"200": ok, **_by_status(_refusals())}}
+class LiveSummary(BaseModel):
+    """The last message of a session that its client has ended."""
 
-
-def _metrics_path(settings: Settings) -> dict[str, Any]:
-    """The path of the metrics; empty if they are switched off."""
-    if settings.metrics == "off":
-        return {}
-    operation = _health_operation("Metrics for Prometheus.")
-    if settings.metrics == "token":
-        operation |= _security(settings)
-        operation["responses"]["401"] = _problem_responses()["401"]
-    return {METRICS_PATH: {"get": operation}}
-
-
-PAGE_ASSETS: Final[tuple[str, str]] = ("/static_content/swagger-ui.css", "/static_content/swagger-ui-bundle.js")
-"""The files that the page loads; they come with BentoML."""
-
-PAGE_SCRIPT: Final[str] = f'SwaggerUIBundle({{url: {json.dumps("." + OPENAPI_PATH)}, dom_id: "#swagger-ui"}});'
-"""The page's own script."""
-
-# BentoML's own page includes Google Tag Manager; this one uses the same assets without it.
-PAGE: Final[str] = f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<title>MEAA mood estimation</title>
-<link rel="icon" href="data:,">
-<link rel="stylesheet" href=".{PAGE_ASSETS[0]}">
-</head>
-<body>
-<div id="swagger-ui"></div>
-<script src=".{PAGE_ASSETS[1]}"></script>
-<script>{PAGE_SCRIPT}</script>
-</body>
-</html>
-"""
-"""The API page."""
+    summary: Summary

@@ -12,7 +12,7 @@ from typing import Final
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service import schema
+from service import openapi, schema
 
 _POLICY: Final[str] = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 
@@ -30,7 +30,7 @@ HEADERS: Final[dict[str, str]] = {
 # Swagger UI sets styles and draws its icons from data URLs; the page's one inline script is named by its digest.
 _PAGE_POLICY: Final[str] = (
     f"{_POLICY}; connect-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; script-src 'self' "
-    f"'sha256-{base64.b64encode(hashlib.sha256(schema.PAGE_SCRIPT.encode()).digest()).decode()}'"
+    f"'sha256-{base64.b64encode(hashlib.sha256(openapi.PAGE_SCRIPT.encode()).digest()).decode()}'"
 )
 
 

@@ -1,6 +1,6 @@
 """The BentoML service: HTTP in, HTTP out. Estimating a mood is left to `service.estimator`.
 
-`POST /upload-meaa-image` is a route of a Starlette application mounted on the service, not a `bentoml.api`, which
+The uploads and the WebSocket are routes of a Starlette application mounted on the service, not a `bentoml.api`, which
 would answer a broken upload with a 500 in its own error format and write uploads to temporary files.
 
 The workers import this module, and so does the process that starts them. That process needs no NumPy, OpenCV or ONNX
@@ -10,33 +10,34 @@ Runtime; they are therefore imported only when a worker is set up, and the servi
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 import mimetypes
 import os
 import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import bentoml
+from pydantic import BaseModel
 from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
 
-from service import bundle, instance, logs, memory, metrics, problems, request_id, schema, worker
+from service import bundle, instance, logs, memory, metrics, openapi, problems, request_id, schema, worker
 from service.access import AccessMiddleware, check_token
-from service.admission import Admission, Buffer
+from service.admission import Buffer
 from service.errors import OverloadedError
+from service.parameters import Options
 from service.security_headers import SecurityHeadersMiddleware
 from service.settings import Settings
-from service.upload import read_image
-
-if TYPE_CHECKING:
-    from service.estimator import Decoder, MoodEstimate
-    from service.images import Frame
-    from service.markers import Header
+from service.upload import read_frames, read_image
+from service.websocket_protocol import WebSocketProtocol
 
 PORT: Final[int] = 8000
 SETTINGS: Final[Settings] = Settings()
@@ -44,20 +45,34 @@ SETTINGS: Final[Settings] = Settings()
 _PROCESSING_TIMEOUT: Final[float] = 60.0
 """Seconds that a request may take after it was received; far more than the queue allows."""
 
-_REFUSAL_PAUSE: Final[float] = 0.05
-"""Seconds before a request is refused. The pause slows down clients that ignore `Retry-After`, which would otherwise
-take CPU from accepted requests: thirty such clients left a sixth of the capacity (measured)."""
-
 _logger = logging.getLogger(__name__)
 
 
 async def upload_meaa_image(request: Request) -> Response:
     """`POST /upload-meaa-image`: the mood of the largest face, or a problem document."""
+    return await _respond(request, _service().answer)
+
+
+async def upload_meaa_frames(request: Request) -> Response:
+    """`POST /upload-meaa-frames`: the moods of one person in several frames, or a problem document."""
+    return await _respond(request, _service().answer_frames, counted=False)
+
+
+async def _respond(
+    request: Request, answer: Callable[[Request], Awaitable[BaseModel]], *, counted: bool = True
+) -> Response:
+    """The response to an upload.
+
+    Args:
+        request: Request.
+        answer: Function from the request to the body of its response.
+        counted: Whether an answered request is counted; if not, its frames are.
+    """
     started = time.perf_counter()
     status, code = 500, "internal_server_error"
     try:
-        answer = await bentoml.get_current_service().answer(request)
-        response: Response = JSONResponse(answer.model_dump())
+        body = await answer(request)
+        response: Response = JSONResponse(body.model_dump())
         status, code = response.status_code, "ok"
     except problems.ANSWERABLE as error:
         response = problem = problems.respond(error)
@@ -73,24 +88,42 @@ async def upload_meaa_image(request: Request) -> Response:
         _logger.error("A request failed: %s (request %s)", logs.kind_and_place(error), request_id.current())
         response = problems.ProblemResponse(problems.from_status(status))
     finally:
-        metrics.REQUESTS.labels(status=status, code=code).inc()
-        metrics.DURATION.observe(time.perf_counter() - started)
+        if counted or code != "ok":
+            metrics.REQUESTS.labels(status=status, code=code).inc()
+            metrics.DURATION.observe(time.perf_counter() - started)
     return response
+
+
+async def meaa_session(websocket: WebSocket) -> None:
+    """`GET /meaa-session`: a session over a WebSocket."""
+    await _service().sessions.serve(websocket)
+
+
+async def no_websocket(_: Request) -> Response:
+    """`GET /meaa-session` without a handshake."""
+    from service.session.live import upgrade_required
+
+    return upgrade_required()
+
+
+def _service() -> MoodEstimation:
+    service: MoodEstimation = bentoml.get_current_service()
+    return service
 
 
 @functools.cache
 def _openapi() -> bytes:
-    return bytes(JSONResponse(schema.openapi_document(SETTINGS)).body)
+    return bytes(JSONResponse(openapi.openapi_document(SETTINGS)).body)
 
 
-async def openapi(_: Request) -> Response:
+async def document(_: Request) -> Response:
     """`GET /docs.json`: the OpenAPI document."""
     return Response(_openapi(), media_type="application/json")
 
 
 async def page(_: Request) -> Response:
     """`GET /`: the API page."""
-    return HTMLResponse(schema.PAGE)
+    return HTMLResponse(openapi.PAGE)
 
 
 @functools.cache
@@ -116,10 +149,13 @@ def exposition(_: Request) -> Response:
 api: Final = Starlette(
     routes=[
         Route(schema.UPLOAD_PATH, upload_meaa_image, methods=["POST"]),
-        Route(schema.OPENAPI_PATH, openapi),
+        Route(schema.FRAMES_PATH, upload_meaa_frames, methods=["POST"]),
+        WebSocketRoute(schema.SESSION_PATH, meaa_session),
+        Route(schema.SESSION_PATH, no_websocket),
+        Route(schema.OPENAPI_PATH, document),
         Route(schema.METRICS_PATH, exposition),
         Route(schema.PAGE_PATH, page),
-        *(Route(path, asset) for path in schema.PAGE_ASSETS),
+        *(Route(path, asset) for path in openapi.PAGE_ASSETS),
     ]
 )
 
@@ -146,34 +182,30 @@ _MONITORING: Final = {
 )
 @bentoml.asgi_app(api)
 class MoodEstimation:
-    """Mood of a face in an image: `POST /upload-meaa-image`."""
+    """Mood of a face in an image, and of a person over time; `service.schema` has the addresses."""
 
     def __init__(self) -> None:
         """Load the model bundle; see `service.settings` for what can be configured."""
-        from service.decoder import DecoderProcess
         from service.estimator import STAGES, MoodEstimator
         from service.moods import MOODS
-        from service.prediction_log import enabled, record
+        from service.processing import Processing
+        from service.session.live import LiveSessions
+        from service.session.mood_filter import FilterSettings
 
         worker.harden()
         bento = MoodEstimation.bento  # type: ignore[attr-defined]  # the decorator turns the class into a service
-        self._estimator = MoodEstimator.load(bundle.find(bento, SETTINGS.bundle))
-        self._record = record if enabled() else None
-        self._memory = memory.Returns()
-        self._buffer = Buffer(SETTINGS.max_buffer, after_large=self._memory.ask)
-        self._admission = Admission(threads=SETTINGS.threads, max_queue=SETTINGS.max_queue, max_wait=SETTINGS.max_wait)
-        # One at a time, so that large images neither take the threads of small ones nor add up in memory.
-        self._large = Admission(
-            threads=1, max_queue=SETTINGS.max_queue, max_wait=SETTINGS.max_wait, expected=SETTINGS.decode_seconds / 4
-        )
-        self._decoder = DecoderProcess(SETTINGS.decode_seconds)
+        directory = bundle.find(bento, SETTINGS.bundle)
+        returns = memory.Returns()
+        self._processing = Processing(MoodEstimator.load(directory), FilterSettings.read(directory), SETTINGS, returns)
+        self._buffer = WebSocketProtocol.room = Buffer(SETTINGS.max_buffer, after_large=returns.ask)
+        self.sessions = LiveSessions(self._processing, SETTINGS)
         metrics.merge_ended()
         metrics.prepare(
-            outcomes=schema.outcomes(),
+            outcomes=openapi.outcomes(),
             refusals=problems.REFUSALS,
             stages=STAGES,
             moods=MOODS,
-            model=self._estimator.classifier.metadata,
+            model=self._processing.estimator.classifier.metadata,
         )
         logs.guard()
 
@@ -184,65 +216,60 @@ class MoodEstimation:
             MeaaError, HTTPException: The client caused an error or must handle it; see `service.problems`.
             ClientDisconnect: The client did not wait for the response.
         """
-        from service.images import read_header
-
         check_token(request.headers.get("authorization", ""), SETTINGS.token)
-        try:
-            self._admission.check()
-            with self._buffer.lease() as hold:
-                data = await read_image(request, max_bytes=SETTINGS.max_bytes, seconds=SETTINGS.read_seconds, hold=hold)
-                header = read_header(data, max_pixels=SETTINGS.max_pixels)
-                del data  # the header holds what counts of it
-                response = await self._take_turn(request, header)
-        except OverloadedError:
-            await asyncio.sleep(_REFUSAL_PAUSE)
-            raise
+        options = Options.of(request.query_params)
+        async with self._admitted() as hold:
+            data = await read_image(request, max_bytes=SETTINGS.max_bytes, seconds=SETTINGS.read_seconds, hold=hold)
+            header = self._processing.read_header(data)
+            del data  # the header holds what counts of it
+            response = await self._processing.snapshot(header, options, request.is_disconnected)
         if response is None:
             raise ClientDisconnect
         return response
 
-    async def _take_turn(self, request: Request, header: Header) -> schema.MoodResponse | None:
-        """The response to an image, which waits for its turn; None if the client has gone.
+    async def answer_frames(self, request: Request) -> schema.FramesResponse:
+        """The response to several frames of a session.
 
         Raises:
-            MeaaError: See `answer`.
+            MeaaError, HTTPException, ClientDisconnect: See `answer`; a frame's own errors are in the response.
         """
-        from service.decoder import needs_process
-        from service.images import load
+        from service.session import frames
 
-        gone = request.is_disconnected
-        if needs_process(header, self._estimator.detector.settings.working_side):
-            work = functools.partial(self._estimate, functools.partial(self._decoder.load, header))
-            try:
-                return await self._large.run(work, given_up=gone, stop=self._decoder.stop)
-            finally:
-                self._memory.ask()
-        work = functools.partial(self._estimate, functools.partial(load, header))
-        return await self._admission.run(work, given_up=gone)
+        check_token(request.headers.get("authorization", ""), SETTINGS.token)
+        async with self._admitted() as hold:
+            sent = await read_frames(request, max_bytes=SETTINGS.max_bytes, seconds=SETTINGS.read_seconds, hold=hold)
+            response = await frames.take(sent, self._processing, request.is_disconnected)
+        if response is None:
+            raise ClientDisconnect
+        return response
 
-    def _estimate(self, decode: Decoder) -> schema.MoodResponse:
-        """Estimate the mood, count and log it: the part of a request that runs in a thread."""
-        started, model = time.perf_counter(), self._estimator.classifier.metadata
+    @contextlib.asynccontextmanager
+    async def _admitted(self) -> AsyncIterator[Callable[[int], None]]:
+        """Room for an upload, if the worker has time for it.
 
-        def record(frame: Frame, estimate: MoodEstimate | None) -> None:
-            seconds = time.perf_counter() - started
-            if self._record is not None:
-                self._record(frame, estimate, model=model, seconds=seconds)
+        Yields:
+            See `Buffer.lease`.
 
-        estimate = self._estimator.estimate_decoded(
-            decode,
-            observe=lambda stage, seconds: metrics.STAGE_DURATION.labels(stage=stage).observe(seconds),
-            inspect=record,
-        )
-        metrics.FACES.inc(estimate.face_count)
-        metrics.PREDICTIONS.labels(mood=estimate.mood, model_version=model.version).inc()
-        return schema.MoodResponse.of(estimate, model)
+        Raises:
+            OverloadedError: It has neither; raised after a pause.
+        """
+        from service.processing import REFUSAL_PAUSE
+
+        try:
+            self._processing.check()
+            with self._buffer.lease() as hold:
+                yield hold
+        except OverloadedError:
+            await asyncio.sleep(REFUSAL_PAUSE)
+            raise
 
 
 instance.enter(SETTINGS)
 # With this variable set, as in a container, BentoML does not replace a dead worker until all of them are dead.
 os.environ.pop("BENTOML_CONTAINERIZED", None)
-worker.use_bounded_connections(SETTINGS.read_seconds)
+worker.use_bounded_connections(
+    SETTINGS.read_seconds, max_message=SETTINGS.max_bytes, websocket_paths=[schema.SESSION_PATH]
+)
 # The outermost middleware comes first.
 MoodEstimation.add_asgi_middleware(  # type: ignore[attr-defined]
     request_id.RequestIdMiddleware, source=SETTINGS.request_id

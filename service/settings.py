@@ -109,7 +109,8 @@ class Settings(BaseSettings):
     max_bytes: _Whole = Field(
         10_000_000,  # above a phone's JPEG, and below what a slow line needs minutes for
         ge=1,
-        description="Largest request body, in bytes; a larger one gets 413 before it is read.",
+        description="Largest request body, in bytes; a larger one gets 413 before it is read. Also the largest message "
+        "of a live session, which is closed with 1009.",
     )
     max_pixels: _Whole = Field(
         25_000_000,  # any phone's photo in its usual size; decoding a transparent PNG of this size takes some 200 MB
@@ -140,6 +141,27 @@ class Settings(BaseSettings):
         2.0,  # a transparent 16-bit PNG of 25 megapixels takes 1.7 s
         ge=0.1,
         description="CPU time that an image may take to be decoded, in seconds; then 413.",
+    )
+    max_sessions: _Whole = Field(
+        64,
+        ge=0,
+        description="Live sessions (WebSockets) of a worker at once; the next one is closed with 1013.",
+    )
+    session_rate: float = Field(
+        60.0,
+        gt=0,
+        description="Frames a second that a live session may send, over some seconds; one that sends more is closed "
+        "with 1008.",
+    )
+    session_idle_seconds: float = Field(
+        60.0,
+        ge=1,
+        description="Time that a live session may be silent, in seconds; then it is closed with 1001.",
+    )
+    session_seconds: float = Field(
+        7_200.0,
+        ge=1,
+        description="Longest time of a live session, in seconds; then it is closed with 1001.",
     )
     prediction_log: _Path | None = Field(
         None,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import resource
+from collections.abc import Iterable
 from typing import Any
 
 import uvicorn.config
 
 from service.connections import MAX_CONNECTIONS, Connection
 from service.http_protocol import HttpProtocol
+from service.websocket_protocol import WebSocketProtocol
 
 
 def harden() -> None:
@@ -25,11 +27,16 @@ def connect(**options: Any) -> Connection:
     return Connection(HttpProtocol(**options))
 
 
-def use_bounded_connections(seconds: float) -> None:
-    """Make uvicorn use `connect`; BentoML leaves the choice of the protocol to it.
+def use_bounded_connections(seconds: float, *, max_message: int, websocket_paths: Iterable[str]) -> None:
+    """Make uvicorn use `connect`, and our WebSockets; BentoML leaves the choice of the protocols to it.
 
     Args:
-        seconds: Time that a client has to send a head, and to read a part of a response, in seconds.
+        seconds: Time that a client has to send a head or a message, and to read a part of a response, in seconds.
+        max_message: Largest message of a WebSocket, in bytes.
+        websocket_paths: Paths at which there are WebSockets.
     """
-    Connection.seconds = HttpProtocol.seconds = seconds
+    Connection.seconds = HttpProtocol.seconds = WebSocketProtocol.seconds = seconds
+    HttpProtocol.websocket_paths = frozenset(path.encode() for path in websocket_paths)
+    WebSocketProtocol.max_bytes = max_message
     uvicorn.config.HTTP_PROTOCOLS["auto"] = f"{__name__}:{connect.__name__}"
+    uvicorn.config.WS_PROTOCOLS["auto"] = f"{WebSocketProtocol.__module__}:{WebSocketProtocol.__name__}"

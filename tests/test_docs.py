@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 from docs import tables
 from monitoring.params import SECRET_VARIABLE, WEBHOOK_VARIABLE
-from service import metrics, problems, schema
+from service import metrics, openapi, problems
 from service.settings import PREFIX, Settings
 from tests.conftest import ROOT
 
@@ -161,10 +161,10 @@ def test_every_section_of_the_parameters_is_in_their_reference() -> None:
 
 def test_every_error_of_the_service_is_explained() -> None:
     rows = re.findall(r"^\| (\d{3}) \| `(\w+)` \|", (ROOT / "docs/integrate/errors.md").read_text(), re.MULTILINE)
-    outcomes = {(status, code) for status, code in schema.outcomes() if code not in ("ok", "disconnected")}
+    outcomes = {(status, code) for status, code in openapi.outcomes() if code not in ("ok", "disconnected")}
     refused = {(int(status), problems.from_status(status).code) for status in problems.REFUSALS}
-    elsewhere = {(404, "not_found"), (405, "method_not_allowed"), *refused}
-    assert {(int(status), code) for status, code in rows} == outcomes | elsewhere
+    elsewhere = {(404, "not_found"), (405, "method_not_allowed"), (403, "forbidden"), (426, "upgrade_required")}
+    assert {(int(status), code) for status, code in rows} == outcomes | elsewhere | refused
 
 
 def test_every_metric_of_the_service_is_explained() -> None:

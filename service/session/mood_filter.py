@@ -16,12 +16,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from pathlib import Path
+from typing import Annotated, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
 
 from service.moods import MOODS
+
+SETTINGS_FILE: Final[str] = "session/session.json"
+"""The file of the filter's parameters in a model bundle."""
 
 _LEAST: Final[float] = 1e-4
 """Smallest probability of a frame that is believed: a single frame rules nothing out."""
@@ -42,6 +47,33 @@ class FilterSettings:
     correlation_seconds: float
     unreliable_weight: float
     prior: tuple[float, ...]
+
+    @classmethod
+    def read(cls, bundle: Path) -> FilterSettings:
+        """The parameters in a model bundle.
+
+        Raises:
+            ValueError: They are not parameters of a filter.
+        """
+        return _Parameters.model_validate_json((bundle / SETTINGS_FILE).read_bytes()).settings()
+
+
+class _Parameters(BaseModel):
+    """The file `SETTINGS_FILE`."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    stay_seconds: float = Field(gt=0)
+    correlation_seconds: float = Field(gt=0)
+    unreliable_weight: float = Field(ge=0, le=1)
+    prior: dict[str, Annotated[float, Field(gt=0, lt=1)]]
+
+    def settings(self) -> FilterSettings:
+        """The parameters with the prior in the order of `service.moods.MOODS`."""
+        if set(self.prior) != set(MOODS):
+            raise ValueError(f"{SETTINGS_FILE} has the prior of {sorted(self.prior)}; expected {sorted(MOODS)}")
+        values = self.model_dump(exclude={"prior"})
+        return FilterSettings(**values, prior=tuple(self.prior[mood] for mood in MOODS))
 
 
 class MoodFilter:

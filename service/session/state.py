@@ -7,9 +7,9 @@ import binascii
 import hashlib
 import json
 import zlib
-from typing import Annotated, Final
+from typing import Annotated, Any, Final, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from service.detector import Face
 from service.errors import InvalidParameterError
@@ -23,9 +23,14 @@ _MAX_JSON: Final[int] = 32_000  # bytes
 _CHECKSUM: Final[int] = 8  # bytes
 _FORMAT: Final[bytes] = b"1"
 
+_LARGEST: Final[float] = 1e12
+"""Largest number in a state; times in seconds since 1970 have ten digits."""
+
 Whole = Annotated[int, Field(ge=-100_000, le=100_000)]
 Side = Annotated[int, Field(ge=1, le=100_000)]
 Number = Annotated[int, Field(ge=1, le=1_000_000)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Speed = Annotated[float, Field(ge=-3, le=3)]
 
 
 class Place(BaseModel):
@@ -33,9 +38,9 @@ class Place(BaseModel):
 
     number: Number
     box: tuple[Whole, Whole, Side, Side]
-    confidence: Annotated[float, Field(ge=0, le=1)]
+    confidence: Share
     time: float
-    velocity: tuple[float, float]
+    velocity: tuple[Speed, Speed]
 
 
 class State(BaseModel):
@@ -56,7 +61,7 @@ class State(BaseModel):
     model_config = ConfigDict(allow_inf_nan=False, extra="forbid")
 
     session: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
-    probabilities: tuple[float, float, float, float] | None = None
+    probabilities: tuple[Share, Share, Share, Share] | None = None
     time: float | None = None
     frame: tuple[Side, Side] | None = None
     searched: float | None = None
@@ -64,6 +69,22 @@ class State(BaseModel):
     subject: Number | None = None
     last: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     summary: Accumulator = Accumulator()
+
+    @field_validator("probabilities")
+    @classmethod
+    def _sum_to_one(cls, values: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if values is not None and abs(sum(values) - 1) > 0.01:
+            raise ValueError("probabilities sum to 1")
+        return values
+
+    @model_validator(mode="after")
+    def _can_be_summed_up(self) -> Self:
+        """Check the sums, which belong together in more ways than their types say."""
+        try:
+            self.summary.summary(1.0)
+        except (ArithmeticError, ValidationError):
+            raise ValueError("the sums do not belong together") from None
+        return self
 
     @property
     def tracker(self) -> Tracker:
@@ -115,9 +136,20 @@ class State(BaseModel):
             if data[: len(_FORMAT) + _CHECKSUM] != _FORMAT + _checksum(packed):
                 raise damaged
             inflated = zlib.decompressobj().decompress(packed, _MAX_JSON)
-            return cls.model_validate_json(inflated)
-        except (binascii.Error, UnicodeEncodeError, zlib.error, ValidationError):
+            if not _within_bounds(document := json.loads(inflated)):
+                raise damaged
+            return cls.model_validate(document)
+        except (binascii.Error, zlib.error, ValueError, RecursionError):  # the others are kinds of ValueError
             raise damaged from None
+
+
+def _within_bounds(value: Any) -> bool:
+    """Whether all numbers in a document are small enough to be calculated with, whoever made them up."""
+    if isinstance(value, int | float):
+        return abs(value) <= _LARGEST  # False for NaN
+    if isinstance(value, list | dict):
+        return all(map(_within_bounds, value.values() if isinstance(value, dict) else value))
+    return True
 
 
 def _rounded(document: str) -> str:

@@ -81,7 +81,7 @@ class Ongoing(BaseModel):
     mood: MoodIndex
     start: float
     total: float = 0.0
-    count: int = 0
+    count: int = Field(default=0, ge=0)
 
 
 class Balances(BaseModel):
@@ -98,12 +98,12 @@ class Balances(BaseModel):
         latest: Balance of the latest frame, and its weight; None if the frame was not answered.
     """
 
-    weight: float = 0.0
+    weight: float = Field(default=0.0, ge=0)
     total: float = 0.0
     squares: float = 0.0
-    count: int = 0
-    seconds: float = 0.0
-    steps: int = 0
+    count: int = Field(default=0, ge=0)
+    seconds: float = Field(default=0.0, ge=0)
+    steps: int = Field(default=0, ge=0)
     products: float = 0.0
     latest: tuple[float, float] | None = None
 

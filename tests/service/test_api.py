@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import service
-from service import problems, schema
+from service import openapi, problems
 from service.moods import MOODS
 from service.observation import COLUMNS
 from service.schema import MoodResponse
@@ -27,7 +27,7 @@ def test_a_smiling_astronaut_is_positive(server: Server, photo: bytes) -> None:
 
 def test_the_response_has_the_members_of_the_contract(server: Server, photo: bytes) -> None:
     answer = server.upload(photo).json()
-    assert list(answer) == ["mood", "probabilities", "face", "faces", "model", "request"]
+    assert list(answer) == ["mood", "probabilities", "face", "faces", "quality", "model", "request"]
     assert list(answer["probabilities"]) == list(MOODS)
     assert sum(answer["probabilities"].values()) == pytest.approx(1)
     assert answer["mood"] == max(answer["probabilities"], key=answer["probabilities"].get)
@@ -149,6 +149,7 @@ def test_the_openapi_document_describes_the_upload(server: Server) -> None:
     assert set(upload["responses"]["400"]["content"][problems.MEDIA_TYPE]["examples"]) == {
         "bad_request",
         "invalid_image",
+        "invalid_parameter",
         "missing_image",
     }
 
@@ -160,10 +161,13 @@ def test_every_operation_names_the_refusals_that_any_request_may_get(server: Ser
 
 
 def test_the_openapi_document_defines_all_that_it_refers_to() -> None:
-    document = schema.openapi_document(Settings())
+    document = openapi.openapi_document(Settings())
     text = json.dumps(document)
     referred = {part.split('"')[0] for part in text.split("#/components/schemas/")[1:]}
-    assert referred == {"MoodResponse", "FaceBox", "Model", "Problem"}
+    answers = {"MoodResponse", "Person", "FaceBox", "Quality", "Model", "Problem"}
+    frames = {"FramesResponse", "AnsweredFrame", "FailedFrame", "FrameEstimate"}
+    summary = {"Summary", "MoodShare", "Episode", "Interval"}
+    assert referred == answers | frames | summary | {"LiveAnswer", "LiveProblem", "LiveSummary"}
     assert referred <= set(document["components"]["schemas"])
 
 

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from service.estimator import STAGES
 from service.moods import MOODS
-from service.schema import outcomes
+from service.openapi import outcomes
 from tests.conftest import ROOT
 from tests.support.server import UPLOAD, Server
 
