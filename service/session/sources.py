@@ -70,7 +70,7 @@ def read(
         warn: Function that gets a sentence about what may be wrong with the source.
 
     Raises:
-        SourceError: The source cannot be read. It is raised at the first image at the latest.
+        SourceError: The source cannot be read.
     """
     if path.is_dir():
         return _of_folder(path, every, times, max_pixels, warn)
@@ -114,7 +114,7 @@ def _of_folder(
     if not found:
         raise SourceError(f"The folder {folder} holds no image whose name ends in {', '.join(sorted(SUFFIXES))}.")
     if len(found) < len(files):
-        warn(f"{len(files) - len(found)} of {len(files)} entries of the folder are no images and were left out.")
+        warn(f"Left out, as their names are not those of images: {len(files) - len(found)} of {len(files)} entries.")
     taken = None if times == "name" else [_taken(path) for path in found]
     dated = [(time, path) for time, path in zip(taken or [], found, strict=False) if time is not None]
     if len(dated) == len(found):
