@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import unquote
@@ -36,7 +37,7 @@ def check_token(authorization: str, tokens: tuple[str, ...]) -> None:
         raise UnauthorizedError("Send the header `Authorization: Bearer TOKEN` with a valid token.")
 
 
-def check_handshake(headers: Headers, settings: Settings) -> None:
+def check_handshake(headers: Headers, offered: Sequence[str], settings: Settings) -> None:
     """Check whether a WebSocket may be opened.
 
     A browser lets any page open one, and sends its origin: only pages of the service's own origin, and of those that
@@ -44,6 +45,7 @@ def check_handshake(headers: Headers, settings: Settings) -> None:
 
     Args:
         headers: Headers of the handshake.
+        offered: Subprotocols that the client offers.
         settings: Tokens and origins.
 
     Raises:
@@ -56,7 +58,6 @@ def check_handshake(headers: Headers, settings: Settings) -> None:
         own = origin.partition("://")[2]
         if not own or own.lower() != headers.get("host", "").lower():
             raise HTTPException(HTTPStatus.FORBIDDEN, "Pages of this origin may not call the service.")
-    offered = [part.strip() for part in ",".join(headers.getlist("sec-websocket-protocol")).split(",")]
     if schema.SUBPROTOCOL not in offered:
         raise InvalidParameterError(f"Offer the subprotocol {schema.SUBPROTOCOL!r}.")
     if "authorization" in headers or not settings.token:

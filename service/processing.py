@@ -8,10 +8,11 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from service import logs, memory, metrics, problems, request_id
 from service.admission import Admission
+from service.classifier import ClassifierMetadata
 from service.decoder import DecoderProcess, needs_process
 from service.detector import Face
 from service.errors import MeaaError, OverloadedError
@@ -19,7 +20,6 @@ from service.estimator import Decoder, MoodEstimate, MoodEstimator, Stage, timed
 from service.images import Frame, load, read_header
 from service.markers import Header
 from service.parameters import Options
-from service.prediction_log import enabled, record
 from service.schema import AnsweredFrame, FailedFrame, MoodResponse
 from service.session.engine import Session, SessionEstimate
 from service.session.mood_filter import FilterSettings
@@ -27,6 +27,16 @@ from service.session.state import State
 from service.settings import Settings
 
 T = TypeVar("T")
+
+
+class Recorder(Protocol):
+    """A function that logs what came out of an image; see `service.prediction_log.record`."""
+
+    def __call__(
+        self, frame: Frame, estimate: MoodEstimate | None, *, model: ClassifierMetadata, seconds: float
+    ) -> None:
+        """Log what came out."""
+
 
 REFUSAL_PAUSE: Final[float] = 0.05
 """Seconds before an image is refused. The pause slows down clients that ignore `Retry-After`, which would otherwise
@@ -44,7 +54,13 @@ class Processing:
     """
 
     def __init__(
-        self, estimator: MoodEstimator, filter_settings: FilterSettings, settings: Settings, returns: memory.Returns
+        self,
+        estimator: MoodEstimator,
+        filter_settings: FilterSettings,
+        settings: Settings,
+        *,
+        returns: memory.Returns,
+        record: Recorder | None = None,
     ) -> None:
         """Nothing waits yet.
 
@@ -53,12 +69,13 @@ class Processing:
             filter_settings: Parameters of the mood filter of sessions.
             settings: Limits on images and queues.
             returns: What gives memory back after large images.
+            record: See `service.prediction_log.record`; None if there is no log.
         """
         self.estimator = estimator
         self.filter = filter_settings
         self._max_pixels = settings.max_pixels
         self._memory = returns
-        self._log = enabled()
+        self._log = record
         self._admission = Admission(threads=settings.threads, max_queue=settings.max_queue, max_wait=settings.max_wait)
         # One at a time, so that large images neither take the threads of small ones nor add up in memory.
         self._large = Admission(
@@ -225,9 +242,9 @@ class Processing:
 
     def _record(self, frame: Frame, estimate: MoodEstimate | None, started: float) -> None:
         """Log what came out, if there is a log."""
-        if self._log:
+        if self._log is not None:
             seconds = time.perf_counter() - started
-            record(frame, estimate, model=self.estimator.classifier.metadata, seconds=seconds)
+            self._log(frame, estimate, model=self.estimator.classifier.metadata, seconds=seconds)
 
     def _count(self, estimate: MoodEstimate) -> None:
         version = self.estimator.classifier.metadata.version

@@ -188,6 +188,7 @@ class MoodEstimation:
         """Load the model bundle; see `service.settings` for what can be configured."""
         from service.estimator import STAGES, MoodEstimator
         from service.moods import MOODS
+        from service.prediction_log import enabled, record
         from service.processing import Processing
         from service.session.live import LiveSessions
         from service.session.mood_filter import FilterSettings
@@ -196,7 +197,13 @@ class MoodEstimation:
         bento = MoodEstimation.bento  # type: ignore[attr-defined]  # the decorator turns the class into a service
         directory = bundle.find(bento, SETTINGS.bundle)
         returns = memory.Returns()
-        self._processing = Processing(MoodEstimator.load(directory), FilterSettings.read(directory), SETTINGS, returns)
+        self._processing = Processing(
+            MoodEstimator.load(directory),
+            FilterSettings.read(directory),
+            SETTINGS,
+            returns=returns,
+            record=record if enabled() else None,
+        )
         self._buffer = WebSocketProtocol.room = Buffer(SETTINGS.max_buffer, after_large=returns.ask)
         self.sessions = LiveSessions(self._processing, SETTINGS)
         metrics.merge_ended()

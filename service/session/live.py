@@ -79,7 +79,7 @@ class LiveSessions:
     async def serve(self, websocket: WebSocket) -> None:
         """A session from its handshake to its end."""
         try:
-            check_handshake(websocket.headers, self._settings)
+            check_handshake(websocket.headers, websocket.scope["subprotocols"], self._settings)
         except (MeaaError, HTTPException) as error:
             refusal = problems.respond(error)
             refusal.headers.update(security_headers.HEADERS)

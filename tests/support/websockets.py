@@ -27,9 +27,9 @@ END = json.dumps({"type": "end"})
 
 def connect(port: int, *subprotocols: str, **options: Any) -> ClientConnection:
     """A session with a server on this machine; options are those of `websockets`."""
-    names: Any = (schema.SUBPROTOCOL, *subprotocols)
-    options = {"compression": None, "max_size": None, **options}
-    return open_websocket(f"ws://127.0.0.1:{port}{SESSION}", subprotocols=names, **options)
+    names = [schema.SUBPROTOCOL, *subprotocols]
+    options = {"compression": None, "max_size": None, "subprotocols": names, **options}
+    return open_websocket(f"ws://127.0.0.1:{port}{SESSION}", **options)
 
 
 def ask(connection: ClientConnection, message: bytes | str) -> dict[str, Any]:
