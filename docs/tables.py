@@ -38,6 +38,7 @@ SECTIONS: Final[dict[str, type]] = {
     "serving": params.ServingParams,
     "evaluate": params.EvaluateParams,
     "gate": params.GateParams,
+    "reliability": params.ReliabilityParams,
     "monitoring": MonitoringParams,
     "monitoring.rebase": RebaseParams,
     "monitoring.feedback": FeedbackParams,

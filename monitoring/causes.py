@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from monitoring import comparison
 from monitoring.comparison import ColumnDrift
 from service.moods import MOODS
-from service.observation import PROBABILITIES
+from service.observation import PROBABILITIES, RELIABLE
 
 
 @dataclass(frozen=True)
@@ -115,6 +115,16 @@ _APPEARANCE: Final[dict[str, tuple[str, _Change, _Change]]] = {
         _Change("less_colour", "Paler colours", "a camera that saturates less, or grey images"),
         _Change("more_colour", "Stronger colours", "a camera that saturates more, or a grey reference"),
     ),
+    "yaw": (
+        "turn of the heads to the image's right, in degrees",
+        _Change("turned", "Heads turned to the image's left", "a camera that stands to the side of the people"),
+        _Change("turned", "Heads turned to the image's right", "a camera that stands to the side of the people"),
+    ),
+    "roll": (
+        "tilt of the heads, clockwise, in degrees",
+        _Change("tilted", "Heads tilted to the left", "a camera that is mounted or held at an angle"),
+        _Change("tilted", "Heads tilted to the right", "a camera that is mounted or held at an angle"),
+    ),
     "contrast": (
         "contrast of the faces",
         _Change("flatter", "Less contrast", "haze on the lens, or diffuse light"),
@@ -135,7 +145,7 @@ _SIDE_EFFECTS: Final[dict[str, tuple[str, ...]]] = {
 """Columns that move as well if a column drifts, by that column."""
 
 _COLOURS: Final = ("warmth", "tint", "colourfulness")
-_CERTAINTY: Final = ("confidence", "entropy")
+_CERTAINTY: Final = ("confidence", "entropy", "reliability")
 _SIDE_EFFECT: Final = 0.6  # of the cause's shift: a column that has moved further is a cause of its own
 _TOGETHER: Final = 0.1  # of the window's rows between two onsets: more, and they are two changes
 
@@ -257,10 +267,23 @@ class _Namer:
         )
 
     def _of_certainty(self, name: str) -> Cause:
+        if name == "reliability":
+            return self._of_reliability()
         surer = (self.columns[name].shift > 0) == (name == "confidence")
         guess = "images and moods have not changed with it, so other people, or covered faces"
         title = "The model is more confident" if surer else "The model is less confident"
         return self._cause(name, f"{name} of the predictions", _Change("certainty", title, guess))
+
+    def _of_reliability(self) -> Cause:
+        column = self.columns["reliability"]
+        before, after = (_share(shares, RELIABLE) for shares in (column.reference, column.current))
+        return Cause(
+            "reliability",
+            "More answers can be trusted" if after > before else "Fewer answers can be trusted",
+            f"{after:.0%} of the answers are reliable; in {self.baseline} it was {before:.0%}. The shares of the reasons "
+            "are in the column `reliability`.",
+            "reliability",
+        )
 
     def _of_detections(self, name: str) -> Cause:
         change = _Change("detection", "Different face detections", "more people in the image, or turned heads")

@@ -32,7 +32,7 @@ from monitoring.params import MonitoringParams
 from service.observation import PROBABILITIES
 
 NUMERICAL: Final = tuple(name for name in NUMBERS if name != "latency_ms")
-CATEGORICAL: Final = ("mood", "outcome")
+CATEGORICAL: Final = ("mood", "reliability", "outcome")
 TESTED: Final = (*NUMERICAL, *CATEGORICAL)
 """The compared columns. Prometheus watches latency; that of the machine that made the reference says nothing here."""
 

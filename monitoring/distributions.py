@@ -24,7 +24,7 @@ DECIMALS: Final = 5
 """Decimal places of the numbers in the prediction log."""
 
 _CATEGORY, _SHARED, _BIN = "category", "shared", "bin"
-_CATEGORIES: Final = ("mood",)
+_CATEGORIES: Final = ("mood", "reliability")
 _TYPES: Final = {field.name: str(field.type) for field in fields(Observation) if field.name != "latency_ms"}
 NUMBERS: Final = tuple(name for name, kind in _TYPES.items() if kind.startswith(("int", "float")))
 """Numerical columns of the log save latency."""
@@ -69,7 +69,7 @@ def expand(table: pd.DataFrame) -> pd.DataFrame:
         table: Result of `summarise`.
 
     Returns:
-        Rows with the outcome, the mood and the numbers of the log save latency; numbers as float32.
+        Rows with the outcome, the mood, the reliability and the numbers of the log save latency; numbers as float32.
     """
     random = np.random.default_rng(0)
     counts = table.loc[table["column"] == "outcome"].set_index("outcome")["rows"]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from monitoring.log_blocks import NUMBERS, TABLE
 
-CATEGORIES: Final = ("mood", "outcome")
+CATEGORIES: Final = ("mood", "reliability", "outcome")
 """Columns whose values are counted."""
 
 
@@ -87,7 +87,7 @@ class Totals:
         faces = pc.equal(block.table["outcome"], "answered")
         answered = block.table.filter(faces)
         self.answered += len(answered)
-        for name in (*NUMBERS, "mood"):
+        for name in (*NUMBERS, "mood", "reliability"):
             if count := int(pc.sum(pc.is_null(answered[name], nan_is_null=True)).as_py() or 0):
                 self.missing[name] += count
 

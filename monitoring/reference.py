@@ -22,6 +22,7 @@ from monitoring import distributions
 from monitoring.distributions import NUMBERS
 from pipelines import paths
 from service.classifier import METADATA_FILE
+from service.observation import COLUMNS
 
 DIRECTORY: Final = paths.BUNDLE / "reference"
 REBASED: Final = paths.BUNDLE / "rebased"
@@ -101,7 +102,7 @@ class Reference:
     @cached_property
     def identity(self) -> str:
         """Digest of the compared columns, in hexadecimal; results with different references must not be mixed."""
-        columns = ["outcome", "mood", *NUMBERS]
+        columns = ["outcome", "mood", "reliability", *NUMBERS]
         values = pd.util.hash_pandas_object(self.rows[columns].astype(dict.fromkeys(NUMBERS, "float32")), index=False)
         return hashlib.sha256(
             f"{self.model_version} {self.model_digest}".encode() + values.to_numpy().tobytes()
@@ -124,6 +125,7 @@ class Reference:
         if not path.exists():
             raise FileNotFoundError(f"There is no reference at {path}: run the stage `reference` (`dvc repro`).")
         table = pd.read_parquet(path)
+        table = table.assign(**{name: None for name in COLUMNS if name not in (*ABSENT, *table)})
         version, digest = str(table["model_version"].iloc[0]), _digest(table, directory)
         labelled = table[table["label"].notna() & table["mood"].notna()].reset_index(drop=True)
         if rebased is not None and (record := _read_record(rebased)) is not None:

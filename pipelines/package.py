@@ -3,7 +3,7 @@
 Takes the champion from git's copy, `models/champion`: the graph that was evaluated is the one that is served. Converts
 the trained model to LiteRT for phones, and compares all graphs with it on real faces. Writes graphs, metadata and model
 card to `bundle/classifier` and the metrics of the LiteRT files to `paths.LITERT_REPORT`, and imports the bundle into
-BentoML's model store. The same champion gives the same bytes.
+BentoML's model store. The rule of the stage `reliability` goes with them. The same champion gives the same bytes.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from pipelines.registry import transaction
 from pipelines.registry.candidates import MODEL_FILE
 from pipelines.registry.champion import Champion, ChampionRecord
 from service.classifier import GRAPH_FILE, METADATA_FILE, MoodClassifier, calibrate, normalise
+from service.quality import RULE_FILE, ReliabilityRule
 
 MAX_INT8_LOSS: Final = 0.005
 """Weighted F1 that int8 may lose against the served graph."""
@@ -46,6 +47,21 @@ def write_classifier(champion: Champion, directory: Path) -> None:
     """Write graph and metadata for `service.classifier`: the graph that was evaluated, byte for byte."""
     shutil.copy(champion.candidate.model / GRAPH_FILE, directory)
     (directory / METADATA_FILE).write_text(champion.metadata.model_dump_json(indent=2) + "\n")
+
+
+def write_rule(digest: str, directory: Path) -> None:
+    """Write the rule of the answers that can be trusted beside the classifier that it was fitted for.
+
+    Args:
+        digest: Digest of the classifier.
+        directory: Directory of the classifier.
+
+    Raises:
+        FileNotFoundError: the stage `reliability` has not run.
+        ValueError: the rule was fitted for another classifier.
+    """
+    shutil.copy(paths.RELIABILITY / RULE_FILE, directory)
+    ReliabilityRule.load(directory, digest)
 
 
 def write_litert(trained: keras.Model, record: ChampionRecord, train: FaceSet, directory: Path) -> None:
@@ -164,6 +180,7 @@ def main() -> None:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     write_classifier(champion, partial)
+    write_rule(champion.served_digest, partial)
     difference = check(model, partial, validation.pixels)
     write_litert(trained, record, train, partial)
     report = metrics.rounded(measure_litert(partial, validation))

@@ -40,6 +40,12 @@ TEACHER_PREDICTIONS: Final = MODELS / "teacher" / "predictions.npz"
 LITERT_REPORT: Final = Path("reports/package/litert.json")
 """How close the files for phones come to the service; written by `package`."""
 
+RELIABILITY: Final = Path("reports/reliability")
+"""The rule of the answers that can be trusted, and how well it keeps its promise."""
+
+RELIABILITY_REPORT: Final = "report.json"
+RISK_COVERAGE_PICTURE: Final = "risk_coverage.png"
+
 TRIALS: Final = Path("trials")
 IDEAS: Final = Path("reports/ideas.csv")
 """Ideas for a better model and their validation metrics; see `pipelines.try_idea`."""

@@ -32,7 +32,7 @@ from pipelines.registry.releases import Ledger, Verdict, require_consistent
 from pipelines.registry.transaction import transaction
 
 _DIGEST: Final = re.compile("[0-9a-f]{8,64}")
-_STAGES: Final = ("register", "package", "reference")
+_STAGES: Final = ("register", "reliability", "package", "reference")
 """The stages whose outputs this command writes."""
 
 

@@ -31,9 +31,20 @@ from pipelines.registry.releasing import enter
 from pipelines.registry.transaction import replace, transaction
 from service.classifier import GRAPH_FILE, METADATA_FILE
 
-_OWN_INPUTS: Final = (history.CLASSIFIER, paths.PHOTOS, paths.PEOPLE, paths.face_set("validation"))
-"""Inputs of the reference and of the detector's report that belong to a release: with other photos it is still its
-reference."""
+_MADE_AFTER: Final = {
+    "reliability": paths.RELIABILITY,
+    "reference": by_hand.REFERENCE,
+    "detector_equivalence": paths.DETECTOR_EQUIVALENCE,
+}
+"""What other stages than `package` have made of a release, by stage."""
+_OWN_INPUTS: Final = (
+    paths.CHAMPION,
+    history.CLASSIFIER,
+    paths.PHOTOS,
+    paths.PEOPLE,
+    *map(paths.face_set, ("validation", "test")),
+)
+"""Inputs of these stages that belong to a release: with other photos its reference is still its reference."""
 
 
 def bring_back(commit: Commit, work: Path) -> list[str]:
@@ -48,7 +59,7 @@ def bring_back(commit: Commit, work: Path) -> list[str]:
     """
     stages = ["register", "package"]
     moved = [paths.CHAMPION, history.CLASSIFIER, paths.LITERT_REPORT]
-    for stage, path in (("reference", by_hand.REFERENCE), ("detector_equivalence", paths.DETECTOR_EQUIVALENCE)):
+    for stage, path in _MADE_AFTER.items():
         if commit.holds(path):
             moved.append(path)
             if _inputs(commit.locked(stage)) == _inputs(history.locked(stage)):
@@ -85,7 +96,7 @@ def make_again(release: Release, work: Path) -> list[str]:
         raise LookupError(f"MLflow's model of release {release.number} is not what was released: its digest differs.")
     champion.write()
     by_hand.build()
-    return ["register", "package", "reference"]
+    return ["register", "reliability", "package", "reference"]
 
 
 @by_hand.sentences()
@@ -125,7 +136,7 @@ def main(
     entry = Ledger.read().current
     assert entry is not None
     by_hand.tell_registry(brought_back, f"brought back by {entry.by}")
-    by_hand.say(entry, [stage for stage in ("reference", "detector_equivalence") if stage not in stages])
+    by_hand.say(entry, [stage for stage in _MADE_AFTER if stage not in stages])
 
 
 if __name__ == "__main__":

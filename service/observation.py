@@ -8,6 +8,7 @@ least one of them, and so that none leads back to a face: no pixels, no embeddin
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
@@ -17,6 +18,10 @@ from service.classifier import ClassifierMetadata
 from service.estimator import MoodEstimate
 from service.images import Frame
 from service.moods import MOODS
+from service.schema import Reason
+
+RELIABLE: Final = "reliable"
+"""Value of the column `reliability` for an answer that can be trusted."""
 
 Outcome = Literal["answered", "no_face"]
 
@@ -50,6 +55,9 @@ class Observation:
         colourfulness: Colourfulness of the face; see `service.appearance.Appearance`.
         warmth: Warmth of the face's colours; see `service.appearance.Appearance`.
         tint: Tint of the face's colours; see `service.appearance.Appearance`.
+        reliability: `reliable`, or why the answer is not; see `reliability_of`. Rows of earlier releases lack it.
+        yaw: Turn of the head to the image's right, in degrees. Rows of earlier releases lack it.
+        roll: Tilt of the head, clockwise, in degrees. Rows of earlier releases lack it.
         frame_width: Width of the upright image as it was sent, in pixels.
         frame_height: Height of the upright image as it was sent, in pixels.
         latency_ms: Wall-clock time from the start of decoding to the estimate, in milliseconds.
@@ -76,6 +84,9 @@ class Observation:
     colourfulness: float | None
     warmth: float | None
     tint: float | None
+    reliability: str | None
+    yaw: float | None
+    roll: float | None
     frame_width: int
     frame_height: int
     latency_ms: float
@@ -121,9 +132,19 @@ class Observation:
                 "detector_confidence": face.confidence,
                 "faces": estimate.face_count,
                 **asdict(estimate.appearance),
+                "reliability": reliability_of(estimate.quality.reasons),
+                "yaw": face.yaw,
+                "roll": face.roll,
             }
         rounded: dict[str, Any] = {name: round(v, 5) if isinstance(v, float) else v for name, v in values.items()}
         return cls(**rounded)
+
+
+def reliability_of(reasons: Sequence[Reason]) -> str:
+    """The column `reliability`: the first reason not to trust an answer, if it is in the picture rather than in the
+    classifier's confidence; else `uncertain`; and `RELIABLE` for an answer without a reason."""
+    seen = [reason for reason in reasons if reason != "uncertain"]
+    return [*seen, *reasons, RELIABLE][0]
 
 
 COLUMNS: Final[tuple[str, ...]] = tuple(field.name for field in fields(Observation))

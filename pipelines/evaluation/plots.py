@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sklearn.metrics import ConfusionMatrixDisplay
@@ -111,6 +112,36 @@ def corruption_losses(title: str, table: pd.DataFrame, clean: Mapping[str, float
     axes.grid(axis="x", alpha=0.3)
     axes.margins(x=0.05)
     figure.legend(loc="outside lower center", ncols=3, fontsize="small")
+    return figure
+
+
+def risk_coverage(title: str, sources: Mapping[str, Mapping[str, Any]], max_error: float) -> Figure:
+    """Error of the most confident answers against their share, a panel for each source and a line for each group, with
+    a dot where the rule of reliability stands; the line below which it must stay is dashed.
+
+    Args:
+        title: Title of the plot.
+        sources: For each group its curve and what the rule does to it, as `risk_coverage_curve` and
+            `risk_and_coverage` of `pipelines.evaluation.reliability` return them.
+        max_error: Largest error that the rule promises.
+    """
+    figure = _panels(title, len(sources), extra=1.2)
+    names = list(dict.fromkeys(name for groups in sources.values() for name in groups))
+    colours = {name: colormaps["tab20"](index % 20) for index, name in enumerate(names)}
+    for axes, (source, groups) in zip(figure.axes, sources.items(), strict=True):
+        axes.axhline(max_error, color="black", linestyle="--", linewidth=1)
+        for name, (curve, found) in groups.items():
+            coverage, error = zip(*curve, strict=True)
+            bold = name == "clean"
+            colour = "black" if bold else colours[name]
+            axes.plot(coverage, error, color=colour, linewidth=2 if bold else 1, label=name.replace("_", " "))
+            axes.plot(found["coverage"], found["reliable_error"], "o", color=colour, markersize=5)
+        axes.set_title(source, fontsize="medium")
+        axes.set(xlabel="share of the answers", ylabel="error", xlim=(0, 1), ylim=(0, 0.35))
+        axes.grid(alpha=0.3)
+    lines = [line for axes in figure.axes for line in axes.get_lines()]
+    handles = {str(line.get_label()): line for line in lines if not str(line.get_label()).startswith("_")}
+    figure.legend(handles.values(), list(handles), loc="outside lower center", ncols=7, fontsize="small")
     return figure
 
 

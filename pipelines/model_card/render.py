@@ -31,6 +31,7 @@ MODEL_CARD_FILE: Final = "MODEL_CARD.md"
 _CONFIDENCES: Final = {"below 0.5": 0.0, "0.5 to 0.7": 0.5, "0.7 to 0.9": 0.7, "0.9 to 1": 0.9}
 """Ranges of confidence by their lower ends."""
 _MOST_FREQUENT: Final = 5
+_SOURCES: Final = {"fer2013": "FER2013", "photos": "photos, cropped", "snapshots": "photos, through MTCNN"}
 _PICTURES: Final = {
     "confusion": candidates.CONFUSION_PICTURE,
     "reliability": candidates.RELIABILITY_PICTURE,
@@ -47,6 +48,7 @@ def write(champion: Champion, directory: Path) -> None:
     (directory / MODEL_CARD_FILE).write_text(render(champion), encoding="utf-8")
     for name in _PICTURES.values():
         shutil.copy(champion.candidate.evaluation / name, directory)
+    shutil.copy(paths.RELIABILITY / paths.RISK_COVERAGE_PICTURE, directory)
 
 
 def render(champion: Champion) -> str:
@@ -74,6 +76,8 @@ def facts(champion: Champion) -> dict[str, Any]:
         "tests": {title: tests[name] for name, title in TEST_TITLES.items() if name in tests},
         "by_mood": pd.read_csv(evaluation / candidates.MOODS_FILE).replace({"test": TEST_TITLES}).to_dict("records"),
         "corruptions": _corruptions(pd.read_csv(evaluation / candidates.SLICES_FILE, index_col="slice")),
+        "trusted": _trusted(json.loads((paths.RELIABILITY / paths.RELIABILITY_REPORT).read_text())),
+        "trust_picture": paths.RISK_COVERAGE_PICTURE,
         "confusion": _confusion(confused),
         "errors": _errors(confused),
         "confidences": _confidences("FER2013", validation.ferplus) + _confidences("photos", validation.photos),
@@ -124,6 +128,27 @@ def _corruptions(table: pd.DataFrame) -> list[dict[str, Any]]:
     titles = [CORRUPTIONS[name].title if name in CORRUPTIONS else name for name in test.index]
     rows = test.assign(title=titles, validation=validation["weighted_f1"])
     return rows.sort_values("loss", ascending=False, kind="stable").to_dict("records")
+
+
+def _trusted(report: dict[str, Any]) -> dict[str, Any]:
+    """What the rule of reliability does: `max_error`, `groups` and `moods` on test, a row for each source and name,
+    with the same on validation under `validation`."""
+    test, validation = (
+        {
+            (part, source, name): one
+            for part in ("groups", "moods")
+            for source, named in report[part][split].items()
+            for name, one in named.items()
+        }
+        for split in ("test", "validation")
+    )
+    rows: dict[str, list[dict[str, Any]]] = {"groups": [], "moods": []}
+    for (part, source, name), one in test.items():
+        title = CORRUPTIONS[name].title if name in CORRUPTIONS else name.replace("_", " ")
+        rows[part].append(
+            {"source": _SOURCES[source], "title": title, **one, "validation": validation.get((part, source, name))}
+        )
+    return {"max_error": report["max_error"], **rows}
 
 
 def _confusion(confused: pd.DataFrame) -> pd.DataFrame:

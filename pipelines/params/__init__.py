@@ -29,6 +29,7 @@ __all__ = [
     "PhotoSplits",
     "PlateauParams",
     "PrepareParams",
+    "ReliabilityParams",
     "ScratchParams",
     "Section",
     "ServingParams",
@@ -249,6 +250,22 @@ class ServingParams(Section):
     mirror_averaging: bool
 
 
+class ReliabilityParams(Section):
+    """Which answers are called reliable; see `pipelines.reliability`.
+
+    Attributes:
+        max_error: Largest share of wrong answers among those called reliable, for every source of faces and every
+            corruption.
+        level: Confidence level of the one-sided interval of that share, whose upper end must keep to `max_error` on
+            validation.
+        seed: Seed of random corruptions.
+    """
+
+    max_error: float = Field(gt=0, lt=1)
+    level: float = Field(ge=0.5, lt=1)
+    seed: int
+
+
 class Params(Section):
     """The whole file; `monitoring` is validated by `monitoring.params`, which stands above this package."""
 
@@ -263,6 +280,7 @@ class Params(Section):
     serving: ServingParams
     evaluate: EvaluateParams
     gate: GateParams
+    reliability: ReliabilityParams
     monitoring: dict[str, Any]
 
     @classmethod

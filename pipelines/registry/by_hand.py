@@ -18,8 +18,8 @@ from pipelines.registry.champion import Champion
 from pipelines.registry.releases import Ledger, Release
 
 REFERENCE: Final = paths.BUNDLE / "reference"
-BUNDLE: Final = (history.CLASSIFIER, REFERENCE, paths.LITERT_REPORT)
-"""What the stages `package` and `reference` write."""
+BUNDLE: Final = (history.CLASSIFIER, REFERENCE, paths.LITERT_REPORT, paths.RELIABILITY)
+"""What the stages `reliability`, `package` and `reference` write."""
 REPORTS: Final = (paths.DETECTOR_EQUIVALENCE,)
 """Reports about the released classifier that are made again only by `dvc repro`."""
 CHANGED: Final = (paths.CHAMPION, paths.RELEASES, *BUNDLE, *REPORTS, paths.COMPARISON / results.RESULTS_FILE)
@@ -65,7 +65,8 @@ def run_stage(module: str) -> None:
 
 
 def build() -> None:
-    """Write the bundle of the champion in `models/champion`, and the drift reference."""
+    """Write the bundle of the champion in `models/champion`, with its rule of reliability, and the drift reference."""
+    run_stage("pipelines.reliability")
     run_stage("pipelines.package")
     run_stage("monitoring.make_reference")
 
