@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -234,3 +235,11 @@ def test_the_serving_environment_has_all_that_it_needs(video: Path, tmp_path: Pa
     assert (done.returncode, done.stderr) == (DONE, "")
     assert plot.exists()
     assert document(fhir)["resourceType"] == "Bundle"
+
+
+def test_the_guide_explains_every_option(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    options = set(re.findall(r"--[a-z]+", capsys.readouterr().out)) - {"--help"}
+    guide = (ROOT / "docs" / "integrate" / "sessions.md").read_text()
+    assert set(re.findall(r"^\| `(--[a-z]+)` \|", guide, re.MULTILINE)) == options
