@@ -80,8 +80,11 @@ class State(BaseModel):
     @model_validator(mode="after")
     def _can_be_summed_up(self) -> Self:
         """Check the sums, which belong together in more ways than their types say."""
+        sums = self.summary
+        if sums.first is not None and sums.first > sums.last:
+            raise ValueError("time does not run backwards")
         try:
-            self.summary.summary(1.0)
+            sums.summary(1.0)
         except (ArithmeticError, ValidationError):
             raise ValueError("the sums do not belong together") from None
         return self

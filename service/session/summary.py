@@ -22,6 +22,9 @@ _QUANTILE: Final[float] = 1.96
 _QUANTILE_BY_COUNT: Final[float] = 2.4
 """The 0.975 quantile of Student's distribution with d degrees of freedom is about 1.96 + 2.4 / d for d > 1."""
 
+_LEAST_WEIGHT: Final[float] = 1e-9
+"""Seconds that frames must stand for before their balance has a mean."""
+
 _TYPICAL_DEVIATION: Final[float] = 0.4
 _TYPICAL_COUNT: Final[float] = 2.0
 """What is assumed of the standard deviation of the balance before the frames tell it, and how many frames that counts
@@ -72,6 +75,7 @@ class Summary(BaseModel):
     )
 
 
+Seconds = Annotated[float, Field(ge=0)]
 MoodIndex = Annotated[int, Field(ge=0, lt=len(MOODS))]
 
 
@@ -140,7 +144,7 @@ class Balances(BaseModel):
         Args:
             correlation_seconds: See `service.session.mood_filter.FilterSettings`.
         """
-        if not self.weight:
+        if self.weight < _LEAST_WEIGHT:
             return None
         mean = self.total / self.weight
         spread = max(0.0, self.squares / self.weight - mean**2)
@@ -173,11 +177,11 @@ class Accumulator(BaseModel):
 
     first: float | None = None
     last: float = 0.0
-    step: float = DEFAULT_STEP
+    step: float = Field(default=DEFAULT_STEP, ge=0)
     frames: int = Field(default=0, ge=0)
     answered: int = Field(default=0, ge=0)
     reliable: int = Field(default=0, ge=0)
-    seconds: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    seconds: tuple[Seconds, Seconds, Seconds, Seconds] = (0.0, 0.0, 0.0, 0.0)
     changes: int = Field(default=0, ge=0)
     episodes: list[tuple[MoodIndex, float, float, float]] = Field(default=[], max_length=MAX_EPISODES)
     ongoing: Ongoing | None = None

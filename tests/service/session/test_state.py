@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import json
+import math
 import zlib
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 
 from service.detector import Face
 from service.errors import InvalidParameterError
+from service.session import state as state_module
+from service.session.mood_filter import FilterSettings, MoodFilter
 from service.session.state import MAX_CHARACTERS, State
 from service.session.tracker import Tracker
 
@@ -58,10 +65,69 @@ def test_what_is_no_session_is_refused(text: str) -> None:
 
 
 def test_text_that_would_inflate_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from service.session import state
-
     packed = zlib.compress(b'{"session": "' + b"0" * 10_000_000 + b'"}', 9)
-    monkeypatch.setattr(state, "MAX_CHARACTERS", 100_000)
-    text = base64.urlsafe_b64encode(b"1" + state._checksum(packed) + packed).decode().rstrip("=")
+    monkeypatch.setattr(state_module, "MAX_CHARACTERS", 100_000)
+    text = base64.urlsafe_b64encode(b"1" + state_module._checksum(packed) + packed).decode().rstrip("=")
+    with pytest.raises(InvalidParameterError, match="cannot be read"):
+        State.decode(text)
+
+
+def forged(document: Any) -> str:
+    """A document with the checksum that a state has."""
+    packed = zlib.compress(json.dumps(document).encode(), 9)
+    return base64.urlsafe_b64encode(b"1" + state_module._checksum(packed) + packed).decode().rstrip("=")
+
+
+def paths(document: Any, *before: str | int) -> Iterator[tuple[str | int, ...]]:
+    """Where the numbers of a document are."""
+    if isinstance(document, dict | list):
+        for key, value in document.items() if isinstance(document, dict) else enumerate(document):
+            yield from paths(value, *before, key)
+    elif isinstance(document, int | float):
+        yield before
+
+
+def test_whoever_makes_a_state_up_deceives_himself_and_does_not_hurt_the_service() -> None:
+    """Each number of a state is replaced by others; what is then read can be used like any other state."""
+    state = State.decode(long_session().encode())
+    state.summary.episodes = state.summary.episodes[-2:]
+    state.places = state.places[:2]
+    document = json.loads(state.model_dump_json())
+    read = 0
+    for path in paths(document):
+        for value in (0, -1, 1, 2, -1e-300, 1e-300, 0.5, 1e5, -1e12, 1e12, 1e13, 1e308, -1e308, 10**400, math.nan):
+            changed: Any = json.loads(json.dumps(document))
+            *way, last = path
+            at = changed
+            for key in way:
+                at = at[key]
+            at[last] = value
+            try:
+                other = State.decode(forged(changed))
+            except InvalidParameterError:
+                continue
+            read += 1
+            for step in range(3):
+                time = other.summary.last + step
+                tracker, _ = other.tracker.follow([Face(150, 60, 80, 80, 0.9)], time)
+                other.tracker = tracker
+                other.summary.add(time, mood=step, probability=0.5, balance=0.1, reliable=True)
+                settings = FilterSettings(5.0, 1.0, 0.3, (0.25, 0.25, 0.25, 0.25))
+                MoodFilter(settings, other.probabilities, other.time).update(time, (0.1, 0.2, 0.3, 0.4))
+                assert "NaN" not in other.summary.summary(1.0).model_dump_json()
+            with contextlib.suppress(InvalidParameterError):  # it may have grown out of bounds
+                State.decode(other.encode())
+    assert read > 100
+
+
+@pytest.mark.parametrize("document", [None, 1, [], "x", {}, {"session": 1}, {"session": "0" * 32, "extra": 1}])
+def test_a_document_of_another_kind_is_refused(document: Any) -> None:
+    with pytest.raises(InvalidParameterError, match="cannot be read"):
+        State.decode(forged(document))
+
+
+def test_a_deep_document_is_refused() -> None:
+    packed = zlib.compress(b"[" * 30_000, 9)
+    text = base64.urlsafe_b64encode(b"1" + state_module._checksum(packed) + packed).decode().rstrip("=")
     with pytest.raises(InvalidParameterError, match="cannot be read"):
         State.decode(text)
