@@ -280,8 +280,8 @@ class _Namer:
         return Cause(
             "reliability",
             "More answers can be trusted" if after > before else "Fewer answers can be trusted",
-            f"{after:.0%} of the answers are reliable; in {self.baseline} it was {before:.0%}. The shares of the reasons "
-            "are in the column `reliability`.",
+            f"{after:.0%} of the answers are reliable; in {self.baseline} it was {before:.0%}. The shares of the "
+            "reasons are in the column `reliability`.",
             "reliability",
         )
 

@@ -22,7 +22,6 @@ from monitoring import distributions
 from monitoring.distributions import NUMBERS
 from pipelines import paths
 from service.classifier import METADATA_FILE
-from service.observation import COLUMNS
 
 DIRECTORY: Final = paths.BUNDLE / "reference"
 REBASED: Final = paths.BUNDLE / "rebased"
@@ -32,6 +31,9 @@ DISTRIBUTIONS_FILE: Final = "distributions.csv"
 
 ABSENT: Final = ("time", "request", "latency_ms")
 """Columns of the log that the reference lacks."""
+
+_LATER: Final = ("reliability", "yaw", "roll")
+"""Columns that the references of earlier releases lack."""
 
 
 class RebaseRecord(BaseModel):
@@ -125,7 +127,7 @@ class Reference:
         if not path.exists():
             raise FileNotFoundError(f"There is no reference at {path}: run the stage `reference` (`dvc repro`).")
         table = pd.read_parquet(path)
-        table = table.assign(**{name: None for name in COLUMNS if name not in (*ABSENT, *table)})
+        table = table.assign(**{name: None for name in _LATER if name not in table})
         version, digest = str(table["model_version"].iloc[0]), _digest(table, directory)
         labelled = table[table["label"].notna() & table["mood"].notna()].reset_index(drop=True)
         if rebased is not None and (record := _read_record(rebased)) is not None:

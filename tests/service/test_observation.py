@@ -10,36 +10,57 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from service.appearance import Appearance
 from service.detector import Face
 from service.estimator import MoodEstimate
 from service.images import Frame
 from service.moods import MOODS
-from service.observation import Appearance, Observation
+from service.observation import RELIABLE, Observation, reliability_of
+from service.quality import Quality
+from service.schema import Reason
 from tests.support.models import described
 
-FACE = Face(x=170, y=60, width=110, height=150, confidence=0.99)  # the astronaut's
+FACE = Face(x=170, y=60, width=110, height=150, confidence=0.99, yaw=-12.5, roll=3.0)  # the astronaut's
 Image = NDArray[np.uint8]
 
 
+def estimated(image: Image, probabilities: tuple[float, ...], *, faces: int = 1, reasons: list[Reason]) -> MoodEstimate:
+    appearance = Appearance.of(image, FACE)
+    quality = Quality.of(reasons, appearance, FACE, Frame(image, 512, 512))
+    return MoodEstimate("positive", dict(zip(MOODS, probabilities, strict=True)), FACE, faces, appearance, quality)
+
+
 def test_a_row_says_what_was_answered_and_how_the_face_looked(astronaut: Image) -> None:
-    estimate = MoodEstimate("positive", dict(zip(MOODS, (0.7, 0.1, 0.1, 0.1), strict=True)), FACE, 2)
+    estimate = estimated(astronaut, (0.7, 0.1, 0.1, 0.1), faces=2, reasons=["uncertain", "turned"])
     row = asdict(Observation.of(Frame(astronaut, 512, 512), estimate, model=described("3"), seconds=0.0125))
     assert row["outcome"] == "answered"
     assert (row["mood"], row["confidence"], row["probability_negative"]) == ("positive", 0.7, 0.1)
     assert row["entropy"] == pytest.approx(0.94045, abs=1e-5)
     assert row["face_share"] == pytest.approx(150 / 512, abs=1e-5)
     assert (row["faces"], row["frame_width"], row["latency_ms"]) == (2, 512, 12.5)
-    assert len(json.dumps(row)) < 800
+    assert (row["reliability"], row["yaw"], row["roll"]) == ("turned", -12.5, 3.0)
+    assert len(json.dumps(row)) < 850
 
 
-def test_the_face_is_measured_at_its_place_in_a_reduced_frame(astronaut: Image) -> None:
-    estimate = MoodEstimate("positive", dict.fromkeys(MOODS, 0.25), FACE, 1)
+@pytest.mark.parametrize(
+    ("reasons", "value"),
+    [([], RELIABLE), (["uncertain"], "uncertain"), (["uncertain", "dark", "blurred"], "dark"), (["small"], "small")],
+)
+def test_the_reason_that_is_logged_is_the_first_in_the_picture(reasons: list[Reason], value: str) -> None:
+    assert reliability_of(reasons) == value
+
+
+def test_a_face_in_a_reduced_frame_has_the_size_that_it_had_in_the_image(astronaut: Image) -> None:
     half = np.asarray(cv2.resize(astronaut, (256, 256), interpolation=cv2.INTER_AREA), np.uint8)
     whole, reduced = (
-        Observation.of(Frame(pixels, 512, 512), estimate, model=described("3"), seconds=0.0)
+        Observation.of(
+            Frame(pixels, 512, 512),
+            estimated(astronaut, (0.25,) * 4, reasons=[]),
+            model=described("3"),
+            seconds=0.0,
+        )
         for pixels in (astronaut, half)
     )
-    assert reduced.brightness == pytest.approx(whole.brightness, abs=0.01)
     assert reduced.face_share == whole.face_share
 
 

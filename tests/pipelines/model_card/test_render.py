@@ -32,7 +32,7 @@ from tests.support.models import described
 
 ARCHITECTURE = "toy"
 EVALUATION = Path("reports/evaluate", ARCHITECTURE)
-PICTURES = {"confusion.png", "reliability.png", "slices.png"}
+PICTURES = {"confusion.png", "reliability.png", "risk_coverage.png", "slices.png"}
 WRONG_NEGATIVES = 7
 
 
@@ -73,9 +73,24 @@ def write_evaluation() -> dict[str, Any]:
 
 
 def write_other_reports() -> None:
-    """Reports of the stages `prepare` and `package`."""
-    for path in (paths.CLASS_TABLE, paths.LITERT_REPORT):
+    """Reports of the stages `prepare`, `reliability` and `package`."""
+    for path in (paths.CLASS_TABLE, paths.LITERT_REPORT, paths.RELIABILITY / paths.RELIABILITY_REPORT):
         path.parent.mkdir(parents=True, exist_ok=True)
+    test, validation = (
+        {"faces": 40, "error": 0.21, "reliable_error": wrong, "coverage": covered}
+        for wrong, covered in ((0.081, 0.734), (0.079, 0.727))
+    )
+    trusted = {
+        "max_error": 0.1,
+        "level": 0.95,
+        "groups": {
+            "test": {"fer2013": dict.fromkeys(("clean", "jpeg_20", "very_dark"), test), "snapshots": {"turned": test}},
+            "validation": {"fer2013": dict.fromkeys(("clean", "jpeg_20", "very_dark"), validation)},
+        },
+        "moods": {"test": {"fer2013": {"negative": test}}, "validation": {"fer2013": {}}},
+    }
+    (paths.RELIABILITY / paths.RELIABILITY_REPORT).write_text(json.dumps(trusted))
+    (paths.RELIABILITY / paths.RISK_COVERAGE_PICTURE).write_bytes(b"a picture")
     paths.CLASS_TABLE.write_text(
         "split,source,positive,negative,neutral,other,total\ntrain,fer2013,7437,7327,8933,3037,26734\n"
     )
@@ -192,6 +207,15 @@ def test_each_corruption_has_a_row(champion: Champion) -> None:
     card = render.render(champion)
     for one in CORRUPTIONS.values():
         assert f"| {one.title} | " in card
+
+
+def test_what_is_called_reliable_is_shown_by_source_and_corruption_beside_validation(champion: Champion) -> None:
+    card = render.render(champion)
+    assert "at most 10% of the answers" in card
+    assert "| FER2013 | clean | 40 | 21.0% | 8.1% | 73.4% | 7.9% | 72.7% |" in card
+    assert "| FER2013 | JPEG, quality 20 | 40 | 21.0% | 8.1% | 73.4% | 7.9% | 72.7% |" in card
+    assert "| photos, through MTCNN | turned | 40 | 21.0% | 8.1% | 73.4% | – | – |" in card
+    assert "| FER2013 | negative | 40 | 21.0% | 8.1% | 73.4% |" in card
 
 
 def test_the_head_for_the_original_labels_stands_beside_the_one_that_is_served(champion: Champion) -> None:
