@@ -15,6 +15,7 @@ from service.errors import NoFaceError
 from service.estimator import MoodEstimate, MoodEstimator, Observer, timed
 from service.images import Frame
 from service.moods import MOODS
+from service.session.intervals import balance
 from service.session.mood_filter import FilterSettings, MoodFilter
 from service.session.state import State
 from service.session.summary import Summary
@@ -120,7 +121,8 @@ class Session:
 
     def summary(self) -> Summary:
         """The summary of the session until now."""
-        return self.state.summary.summary(self._settings.correlation_seconds)
+        summary = self.state.summary.summary(self._settings.correlation_seconds)
+        return summary.model_copy(update={"balance": balance(summary, self._settings.stay_seconds)})
 
     def _find(self, frame: Frame, time: float) -> list[Face]:
         """The faces of a frame, in its pixels: the subject alone if it is where it was and others are not due."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 from service.appearance import Appearance
 from service.classifier import ClassifierMetadata, InputSpec
 from service.detector import Face
@@ -13,7 +15,7 @@ from service.moods import MOODS
 from service.quality import Quality
 from service.session.engine import SessionEstimate
 from service.session.recording import Recording, Take
-from service.session.summary import Accumulator
+from service.session.summary import Accumulator, Summary
 
 MODEL = ClassifierMetadata(
     name="mini_xception",
@@ -77,3 +79,21 @@ def recording(frames: Iterable[tuple[float, SessionEstimate | MeaaError | None]]
             reliable=reliable,
         )
     return Recording(takes, found.summary(1.0), "0123456789abcdef" * 2, "state", MODEL)
+
+
+def simulated(random: np.random.Generator, minutes: float, *, stay: float, prior: Sequence[float]) -> Summary:
+    """A session with a frame a second, whose frames differ more than the moods that they show.
+
+    Args:
+        random: Source of randomness.
+        minutes: Length.
+        stay: Time that a mood lasts on average, in seconds, until it is drawn anew from the prior.
+        prior: Probabilities of `MOODS`. The true balance is 0.7 times the difference of the first two.
+    """
+    found, mood = Accumulator(), int(random.choice(4, p=prior))
+    for time in range(round(60 * minutes)):
+        if random.uniform() < 1 - np.exp(-1 / stay):
+            mood = int(random.choice(4, p=prior))
+        balance = (0.7, -0.7, 0.0, 0.0)[mood] + 0.3 * random.normal()
+        found.add(float(time), mood=mood, probability=0.9, balance=float(balance), reliable=True)
+    return found.summary(1.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Final
 
 from tests.support.pictures import Pixels, encode
@@ -25,7 +26,7 @@ def quicktime(frames: Sequence[Pixels], times: Sequence[float], *, turn: int = 0
     samples = [encode(frame) for frame in frames]
     height, width = frames[0].shape[:2]
     ticks = [round(time * _MILLISECONDS) for time in times]
-    durations = [later - earlier for earlier, later in zip(ticks, ticks[1:], strict=False)]
+    durations = [later - earlier for earlier, later in pairwise(ticks)]
     durations.append(durations[-1] if durations else 500)
     head = _box(b"ftyp", b"qt  \0\0\0\0qt  ")
     table = _table(samples, durations, len(head) + 8, width, height)
@@ -48,7 +49,8 @@ def _matrix(a: int, b: int, c: int, d: int, width: int, height: int) -> bytes:
 
 def _movie_header(duration: int) -> bytes:
     times = struct.pack(">5I", 0, 0, 0, _MILLISECONDS, duration)
-    return _box(b"mvhd", times, struct.pack(">IH10x", 1 << 16, 1 << 8), _matrix(*_UPRIGHT, 0, 0), bytes(24), b"\0\0\0\2")
+    speed_and_volume = struct.pack(">IH10x", 1 << 16, 1 << 8)
+    return _box(b"mvhd", times, speed_and_volume, _matrix(*_UPRIGHT, 0, 0), bytes(24), b"\0\0\0\2")
 
 
 def _track_header(duration: int, width: int, height: int, turn: int) -> bytes:

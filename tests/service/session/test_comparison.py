@@ -6,29 +6,21 @@ import numpy as np
 import pytest
 
 from service.moods import MOODS
-from service.session.comparison import Comparison, compare, effective_size, share
-from service.session.summary import Accumulator, Summary
+from service.session.comparison import Comparison, compare
+from service.session.summary import Accumulator
+from tests.support.sessions import simulated
 
-POSITIVE, NEGATIVE, NEUTRAL = (MOODS.index(mood) for mood in ("positive", "negative", "neutral"))
+NEGATIVE = MOODS.index("negative")
 STAY = 5.0
-
-
-def session(random: np.random.Generator, minutes: float, *, stay: float, prior: list[float]) -> Summary:
-    """A simulated session, a frame a second: a mood stays for `stay` seconds and then is drawn from the prior."""
-    found, mood = Accumulator(), int(random.choice(4, p=prior))
-    for time in range(round(60 * minutes)):
-        if random.uniform() < 1 - np.exp(-1 / stay):
-            mood = int(random.choice(4, p=prior))
-        balance = {POSITIVE: 0.7, NEGATIVE: -0.7}.get(mood, 0.0) + 0.3 * random.normal()
-        found.add(float(time), mood=mood, probability=0.9, balance=float(balance), reliable=True)
-    return found.summary(1.0)
 
 
 def compared(prior: list[float], other: list[float], *, stay: float, count: int) -> list[Comparison]:
     random = np.random.default_rng(1)
     return [
         compare(
-            session(random, 5, stay=stay, prior=prior), session(random, 5, stay=stay, prior=other), stay_seconds=STAY
+            simulated(random, 5, stay=stay, prior=prior),
+            simulated(random, 5, stay=stay, prior=other),
+            stay_seconds=STAY,
         )
         for _ in range(count)
     ]
@@ -61,41 +53,6 @@ def test_a_great_difference_is_seen_within_five_minutes() -> None:
     assert one.moods["positive"].clear
     assert one.moods["negative"].difference.high < 0
     assert not one.moods["other"].clear
-
-
-def test_more_frames_of_the_same_minute_do_not_make_a_share_more_certain() -> None:
-    def widths(rate: int) -> float:
-        found = Accumulator()
-        for step in range(60 * rate):
-            found.add(step / rate, mood=POSITIVE if step // rate % 20 < 10 else NEUTRAL, probability=0.9, reliable=True)
-        one = share(found.summary(1.0), "positive", STAY)
-        return one.high - one.low
-
-    assert widths(10) == pytest.approx(widths(1), rel=0.02)
-
-
-def test_a_mood_that_never_left_is_not_certain_to_stay() -> None:
-    def share_of(seconds: int) -> float:
-        found = Accumulator()
-        for second in range(seconds):
-            found.add(float(second), mood=POSITIVE, probability=0.9, reliable=True)
-        one = share(found.summary(1.0), "positive", STAY)
-        assert one.mean == one.high == 1.0
-        return one.low
-
-    assert 0.1 < share_of(20) < 0.6
-    assert share_of(600) > 0.9
-
-
-def test_the_same_mood_before_and_after_a_gap_is_no_change() -> None:
-    found, broken = Accumulator(), Accumulator()
-    for second in range(120):
-        found.add(float(second), mood=POSITIVE if second < 60 else NEUTRAL, probability=0.9)
-        if second not in range(20, 40):
-            broken.add(float(second), mood=POSITIVE if second < 60 else NEUTRAL, probability=0.9)
-    assert len(broken.summary(1.0).episodes) == 3
-    sizes = [effective_size(one.summary(1.0), "positive", STAY) for one in (found, broken)]
-    assert sizes[1] == pytest.approx(sizes[0], rel=0.1)  # three episodes with two changes would be worth twice as much
 
 
 def test_sessions_without_an_answer_differ_in_nothing_that_is_known() -> None:
