@@ -7,12 +7,13 @@ from pathlib import Path
 import keras
 import pytest
 
-from pipelines import package, register
+from pipelines import package, paths, register
 from pipelines.data.face_sets import FaceSet
 from pipelines.export import to_bento, to_onnx
 from pipelines.registry.champion import Champion
 from pipelines.registry.releases import Ledger
 from service.classifier import MoodClassifier
+from service.quality import NO_ANSWER, RULE_FILE, ReliabilityRule
 from tests.support import toys
 
 ARCHITECTURE = "toy"
@@ -57,6 +58,18 @@ def test_the_packaged_classifier_is_the_champion_and_its_graph_the_one_that_was_
     assert classifier.metadata.digest == Ledger.read().entries[0].digest
     assert classifier.metadata.temperature == 1.25
     assert (bundle / "mood.onnx").read_bytes() == Path("models", ARCHITECTURE, "mood.onnx").read_bytes()
+
+
+def test_the_rule_of_reliability_lies_beside_the_classifier_that_it_was_fitted_for(
+    released: keras.Model, tmp_path: Path
+) -> None:
+    rule = NO_ANSWER.model_copy(update={"model_digest": champion().served_digest})
+    paths.RELIABILITY.mkdir(parents=True)
+    (paths.RELIABILITY / RULE_FILE).write_text(rule.model_dump_json())
+    package.write_rule(champion().served_digest, tmp_path)
+    assert ReliabilityRule.load(tmp_path, champion().served_digest) == rule
+    with pytest.raises(ValueError, match="fitted for another classifier"):
+        package.write_rule("f" * 64, tmp_path)
 
 
 def test_a_graph_that_is_not_the_trained_model_is_not_packaged(released: keras.Model, tmp_path: Path) -> None:

@@ -35,9 +35,13 @@ STAGES = """stages:
     cmd: "true"
     deps: [reports/evaluate]
     outs: [models/champion: {cache: false}, models/releases.json: {cache: false}, reports/register: {cache: false}]
+  reliability:
+    cmd: "true"
+    deps: [models/champion, bundle/detector]
+    outs: [reports/reliability: {cache: false}]
   package:
     cmd: "true"
-    deps: [models/champion, reports/compare/results.md]
+    deps: [models/champion, reports/compare/results.md, reports/reliability]
     outs: [bundle/classifier: {cache: false}, reports/package/litert.json: {cache: false}]
   reference:
     cmd: "true"
@@ -70,7 +74,9 @@ def write_bundle() -> None:
     classifier.mkdir(parents=True)
     package.write_classifier(champion, classifier)
     for path in (
+        "reports/reliability/report.json",
         "bundle/classifier/MODEL_CARD.md",
+        "bundle/classifier/reliability.json",
         "bundle/reference/reference.parquet",
         "reports/package/litert.json",
     ):
@@ -196,7 +202,7 @@ def test_a_rollback_on_a_fresh_clone_brings_back_all_that_belongs_together(witho
     git("checkout", "--quiet", "main")
     rollback.main("ward 3 reports wrong moods")
     after = content()
-    together = ("models/champion", "bundle/", "reports/package", "reports/detector_equivalence")
+    together = ("models/champion", "bundle/", "reports/package", "reports/reliability", "reports/detector_equivalence")
     assert restrict(after, *together) == restrict(first, *together)
     assert json.loads(after["bundle/classifier/metadata.json"])["version"] == record().version == "1"
     assert b"**steady**" in after["reports/compare/results.md"]
@@ -409,7 +415,24 @@ def test_a_reference_that_another_detector_made_is_made_again(without_mlflow: Pa
     Path("bundle/detector/file").write_text("another detector")
     commit()
     rollback.main("a reason")
-    assert stale() == {"reference"}
+    assert stale() == {"reliability", "reference"}  # both saw the photos through it
+
+
+def test_a_release_of_before_the_rule_of_reliability_promises_nothing_until_one_is_fitted(
+    without_mlflow: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    promote.main(STEADY, "a reason")
+    shutil.rmtree("reports/reliability")
+    Path("bundle/classifier/reliability.json").unlink()
+    git("add", "--all")
+    git("commit", "--quiet", "--message", "as the first releases were")
+    promote.main(RIVAL, "a reason")
+    commit()
+    rollback.main("a reason", 1)
+    assert record().architecture == STEADY
+    assert not Path("bundle/classifier/reliability.json").exists()
+    assert "`dvc repro` will make again, for this release: reliability" in capsys.readouterr().out
+    assert "reliability" in stale()
 
 
 def test_what_had_to_run_before_still_has_to(without_mlflow: Path) -> None:
