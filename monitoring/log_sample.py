@@ -18,6 +18,9 @@ from monitoring.log_blocks import NUMBERS, TABLE
 CATEGORIES: Final = ("mood", "reliability", "outcome")
 """Columns whose values are counted."""
 
+_ANSWERS: Final = (*NUMBERS, "mood", "reliability")
+"""Columns that a row with an answer has; where they are null, they are missing."""
+
 
 @dataclass(frozen=True)
 class Block:
@@ -71,7 +74,9 @@ class Totals:
             last=None if rows.empty else times.max(),
             categories={name: Counter(rows[name].value_counts().to_dict()) for name in CATEGORIES},
             answered=len(answered),
-            missing=Counter({str(name): int(count) for name, count in answered.isna().sum().items() if count}),
+            missing=Counter(
+                {str(name): int(count) for name, count in answered[list(_ANSWERS)].isna().sum().items() if count}
+            ),
         )
 
     def add(self, block: Block) -> None:
@@ -87,7 +92,7 @@ class Totals:
         faces = pc.equal(block.table["outcome"], "answered")
         answered = block.table.filter(faces)
         self.answered += len(answered)
-        for name in (*NUMBERS, "mood", "reliability"):
+        for name in _ANSWERS:
             if count := int(pc.sum(pc.is_null(answered[name], nan_is_null=True)).as_py() or 0):
                 self.missing[name] += count
 

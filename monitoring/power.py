@@ -185,6 +185,7 @@ def write_log(rows: pd.DataFrame, path: Path, count: int, days: float) -> None:
         for index, values in enumerate(drawn.astype(object).where(drawn.notna(), None).to_dict("records")):
             moment = start + timedelta(days=days * index / count)
             values |= {"time": moment.isoformat(), "request": uuid.UUID(int=index).hex, "latency_ms": 20.0}
+            values.setdefault("session", None)
             stream.write(json.dumps({name: values[name] for name in COLUMNS}) + "\n")
 
 

@@ -29,7 +29,7 @@ REFERENCE_FILE: Final = "reference.parquet"
 RECORD_FILE: Final = "rebase.json"
 DISTRIBUTIONS_FILE: Final = "distributions.csv"
 
-ABSENT: Final = ("time", "request", "latency_ms")
+ABSENT: Final = ("time", "request", "session", "latency_ms")
 """Columns of the log that the reference lacks."""
 
 _LATER: Final = ("reliability", "yaw", "roll")

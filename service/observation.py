@@ -36,6 +36,8 @@ class Observation:
     Attributes:
         time: Time of the response, UTC, ISO 8601.
         request: Id of the request, which its response carries too: a label that arrives later is joined by it.
+        session: Random id of the session that the frame belongs to; None for a snapshot. Rows of earlier releases lack
+            it.
         model_version: Number of the classifier's release.
         model_digest: Digest of the classifier; see `service.classifier.digest_of`. Rows of earlier releases lack it.
         outcome: `answered` or `no_face`.
@@ -65,6 +67,7 @@ class Observation:
 
     time: str
     request: str
+    session: str | None
     model_version: str
     model_digest: str | None
     outcome: Outcome
@@ -99,6 +102,7 @@ class Observation:
         *,
         model: ClassifierMetadata,
         seconds: float,
+        session: str | None = None,
     ) -> Observation:
         """The row for a frame that has just been processed.
 
@@ -107,11 +111,13 @@ class Observation:
             estimate: Its estimate; None if it has no face.
             model: Classifier that made the estimate.
             seconds: Duration of decoding and estimation, in seconds.
+            session: Id of the session that the frame belongs to; None for a snapshot.
         """
         values: dict[str, Any] = dict.fromkeys(COLUMNS)
         values |= {
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "request": request_id.current(),
+            "session": session,
             "model_version": model.version,
             "model_digest": model.digest,
             "outcome": "no_face",

@@ -115,13 +115,20 @@ def enabled() -> bool:
     return bool(BentoMLContainer.config.monitoring.enabled.get())
 
 
-def record(frame: Frame, estimate: MoodEstimate | None, *, model: ClassifierMetadata, seconds: float) -> None:
+def record(
+    frame: Frame,
+    estimate: MoodEstimate | None,
+    *,
+    model: ClassifierMetadata,
+    seconds: float,
+    session: str | None = None,
+) -> None:
     """Log the row of a request through BentoML's monitor; the arguments are those of `Observation.of`.
 
     Any failure loses the row, and is counted.
     """
     try:
-        row = Observation.of(frame, estimate, model=model, seconds=seconds)
+        row = Observation.of(frame, estimate, model=model, seconds=seconds, session=session)
         # In a context of its own: a monitor that raises leaves BentoML's variables set, and all later rows would fail.
         contextvars.copy_context().run(_monitor, row)
     except Exception as error:

@@ -33,7 +33,13 @@ class Recorder(Protocol):
     """A function that logs what came out of an image; see `service.prediction_log.record`."""
 
     def __call__(
-        self, frame: Frame, estimate: MoodEstimate | None, *, model: ClassifierMetadata, seconds: float
+        self,
+        frame: Frame,
+        estimate: MoodEstimate | None,
+        *,
+        model: ClassifierMetadata,
+        seconds: float,
+        session: str | None = None,
     ) -> None:
         """Log what came out."""
 
@@ -233,18 +239,18 @@ class Processing:
         try:
             result = session.take(frame, moment, observe=_observe)
         except MeaaError:
-            self._record(frame, None, started)
+            self._record(frame, None, started, session.state.session)
             raise
-        self._record(frame, result.estimate, started)
+        self._record(frame, result.estimate, started, session.state.session)
         metrics.FACES.inc(result.estimate.face_count)
         self._count(result.estimate)
         return result
 
-    def _record(self, frame: Frame, estimate: MoodEstimate | None, started: float) -> None:
+    def _record(self, frame: Frame, estimate: MoodEstimate | None, started: float, session: str | None = None) -> None:
         """Log what came out, if there is a log."""
         if self._log is not None:
             seconds = time.perf_counter() - started
-            self._log(frame, estimate, model=self.estimator.classifier.metadata, seconds=seconds)
+            self._log(frame, estimate, model=self.estimator.classifier.metadata, seconds=seconds, session=session)
 
     def _count(self, estimate: MoodEstimate) -> None:
         version = self.estimator.classifier.metadata.version

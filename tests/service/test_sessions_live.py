@@ -22,11 +22,12 @@ from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from service import memory
+from service import memory, request_id
 from service.admission import Buffer
 from service.classifier import MoodClassifier
 from service.detector import FaceDetector
-from service.estimator import MoodEstimator
+from service.estimator import MoodEstimate, MoodEstimator
+from service.images import Frame
 from service.moods import MOODS
 from service.processing import Processing, Recorder
 from service.session.live import LiveSessions, Rate, upgrade_required
@@ -138,6 +139,26 @@ def test_a_fault_costs_that_frame_and_not_the_session(
         assert "secret" not in str(problem)
         assert ask(connection, photo)["mood"] == "positive"
         assert ask(connection, END)["summary"]["frames"] == 2
+
+
+def test_frames_are_logged_with_the_id_of_their_session(live: Live, photo: bytes) -> None:
+    rows: list[dict[str, Any]] = []
+
+    def record(frame: Frame, estimate: MoodEstimate | None, **values: Any) -> None:
+        rows.append({"answered": estimate is not None, "request": request_id.current(), **values})
+
+    with live(record=record) as port:
+        replies = []
+        for _ in range(2):
+            with connect(port) as connection:
+                replies += [ask(connection, frame) for frame in (photo, NO_FACE, b"no image", photo)]
+    assert [row["answered"] for row in rows] == [True, False, True] * 2
+    assert len({row["session"] for row in rows[:3]}) == len({row["session"] for row in rows[3:]}) == 1
+    assert rows[0]["session"] != rows[3]["session"]
+    assert len({row["request"] for row in rows}) == 6
+    assert [one["estimate"]["request"] if "estimate" in one else one["problem"]["request"] for one in replies[:2]] == [
+        row["request"] for row in rows[:2]
+    ]
 
 
 def test_a_large_frame_goes_through_the_decoder_process(live: Live, astronaut: Pixels) -> None:

@@ -36,6 +36,7 @@ def predictions(count: int, seed: int, *, brightness: float = 0.5, version: str 
             {
                 "time": (NOW - timedelta(minutes=count - index)).isoformat(),
                 "request": f"{seed}-{index}",
+                "session": None,
                 "model_version": version,
                 "model_digest": version[0] * 64,
                 "outcome": "answered",
