@@ -32,6 +32,12 @@ def find(bento: bentoml.Bento | None, override: Path | None = None) -> Path:
     return directory
 
 
+def own_bento() -> bentoml.Bento | None:
+    """The bento into which this code was packed, for programs that BentoML does not start; None in a checkout."""
+    directory = Path(__file__).resolve().parents[2]
+    return bentoml.Bento.from_path(str(directory)) if (directory / "bento.yaml").is_file() else None
+
+
 def _in_bento(bento: bentoml.Bento) -> Path:
     """The bundle that a bento was built with, in exactly that version.
 

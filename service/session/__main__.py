@@ -71,7 +71,7 @@ def _run(options: argparse.Namespace) -> int:
     stills = sources.read(
         options.source, every=options.every, times=options.times, max_pixels=settings.max_pixels, warn=_warn
     )
-    directory = bundle.find(None, settings.bundle)
+    directory = bundle.find(bundle.own_bento(), settings.bundle)
     mood_estimator, parameters = estimator.MoodEstimator.load(directory), FilterSettings.read(directory)
     model = mood_estimator.classifier.metadata
     recording = play(Session(mood_estimator, parameters), stills, model, _progress())

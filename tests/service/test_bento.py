@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import shutil
 import subprocess
@@ -52,7 +53,7 @@ def _bento(home: Path) -> Path:
 def test_the_bento_holds_the_service_and_nothing_else_of_the_checkout(home: Path) -> None:
     source = _bento(home) / "src"
     packed = {path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file()}
-    modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "service").glob("*.py")}
+    modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "service").rglob("*.py")}
     assert packed == modules | {"bentofile.yaml", "LICENSE", "NOTICE"}
 
 
@@ -84,6 +85,18 @@ def test_the_bento_answers_outside_the_checkout_as_the_checkout_does(
 ) -> None:
     with serve(tmp_path, "mood_estimator:latest", tmp_path, BENTOML_HOME=str(home / "bentoml")) as elsewhere:
         assert without_id(elsewhere.upload(photo)) == without_id(server.upload(photo))
+
+
+def test_sessions_on_the_command_line_run_from_the_bento(home: Path, photo: bytes, tmp_path: Path) -> None:
+    folder, written = tmp_path / "images", tmp_path / "session.json"
+    folder.mkdir()
+    (folder / "1.jpg").write_bytes(photo)
+    variables = {**os.environ, "BENTOML_HOME": str(home / "bentoml"), "PYTHONPATH": str(_bento(home) / "src")}
+    command = [sys.executable, "-m", "service.session", folder, "--json", written]
+    done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (frame,) = json.loads(written.read_text())["frames"]
+    assert frame["mood"] == "positive"
 
 
 def test_the_bento_too_listens_at_its_own_port_and_nowhere_else(home: Path, tmp_path: Path) -> None:
