@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Final, NoReturn
@@ -74,7 +74,9 @@ def _run(options: argparse.Namespace) -> int:
     directory = bundle.find(bundle.own_bento(), settings.bundle)
     mood_estimator, parameters = estimator.MoodEstimator.load(directory), FilterSettings.read(directory)
     model = mood_estimator.classifier.metadata
-    recording = play(Session(mood_estimator, parameters), stills, model, _progress())
+    recording = play(
+        Session(mood_estimator, parameters), stills, model, _tell if sys.stderr.isatty() else lambda _: None
+    )
     comparison = None
     if other is not None:
         comparison = compare(recording.summary, other.summary, stay_seconds=parameters.stay_seconds)
@@ -201,11 +203,9 @@ def _start(text: str) -> datetime:
     return time
 
 
-def _progress() -> Callable[[float], None]:
-    """A function that shows the time of the latest frame, if somebody watches."""
-    if not sys.stderr.isatty():
-        return lambda _: None
-    return lambda time: print(f"\r{timeline.clock(time)} ", end="", file=sys.stderr, flush=True)
+def _tell(time: float) -> None:
+    """Show the time of the latest frame to somebody who watches; whatever is printed next overwrites it."""
+    print(f"{timeline.clock(time)} ", end="\r", file=sys.stderr, flush=True)
 
 
 def _warn(message: str) -> None:

@@ -93,8 +93,7 @@ def play(
 def _outcome(session: Session, still: Still) -> SessionEstimate | MeaaError:
     try:
         return session.take(still.load(session.working_side()), still.time)
-    except NoFaceError as error:
-        return error  # the session knows
     except MeaaError as error:
-        session.miss(still.time)
-        return error
+        if not isinstance(error, NoFaceError):  # of which the session knows
+            session.miss(still.time)
+        return type(error)(str(error))  # the one that was raised holds the image by its traceback

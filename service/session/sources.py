@@ -99,8 +99,10 @@ class Thinning:
         if self._first is None:
             self._first = time
         period = int((time - self._first) / self._every + 1e-6)
-        taken, self._latest = period > self._latest, period
-        return taken
+        if period <= self._latest:
+            return False
+        self._latest = period
+        return True
 
 
 def _of_folder(

@@ -71,6 +71,12 @@ def test_images_of_one_second_are_spread_over_it(tmp_path: Path, read_all: Read)
     assert [still.time for still in read_all(every=0.01)] == [0.0, 0.25, 0.5, 0.75]
 
 
+def test_times_rise_though_only_some_images_tell_the_fraction(tmp_path: Path, read_all: Read) -> None:
+    for number, fraction in enumerate([None, None, "25", "75"]):
+        (tmp_path / f"{number}.jpg").write_bytes(taken("2026:11:24 10:00:01", fraction))
+    assert [still.time for still in read_all(every=0.01)] == [0.0, 0.5, 0.75]
+
+
 def test_a_burst_is_thinned_by_its_times(tmp_path: Path, read_all: Read) -> None:
     for number in range(10):
         (tmp_path / f"{number}.jpg").write_bytes(taken("2026:11:24 10:00:01", str(number)))
@@ -95,9 +101,7 @@ def test_images_are_turned_upright_and_reduced_as_the_service_does(tmp_path: Pat
     assert frame.pixels[:, 20].mean() > 240 > 10 > frame.pixels[:, -20].mean()
 
 
-def test_a_bad_image_is_one_frame_and_other_files_are_none(
-    tmp_path: Path, read_all: Read, warnings: list[str]
-) -> None:
+def test_a_bad_image_is_one_frame_and_other_files_are_none(tmp_path: Path, read_all: Read, warnings: list[str]) -> None:
     files = {"1.jpg": b"no image", "2.JPEG": encode(grey(90)), "3.png": b"GIF89a", "notes.txt": b"", ".hidden.jpg": b""}
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
