@@ -30,6 +30,9 @@ _TYPICAL_COUNT: Final[float] = 2.0
 """What is assumed of the standard deviation of the balance before the frames tell it, and how many frames that counts
 for: the balances of single frames of held-out photos have 0.4 (measured)."""
 
+_LEAST_SPREAD: Final[float] = 1e-4
+"""Least variance from which a correlation can be told; a session's text has its sums to five decimals."""
+
 
 class Interval(BaseModel):
     """A figure with its 95 % interval."""
@@ -98,7 +101,7 @@ class Balances(BaseModel):
         count: Number of balances.
         seconds: Time that they stand for.
         steps: Number of pairs of neighbouring frames.
-        products: Sum of the products of neighbouring balances.
+        differences: Sum of the squared differences of neighbouring balances.
         latest: Balance of the latest frame, and its weight; None if the frame was not answered.
     """
 
@@ -108,7 +111,7 @@ class Balances(BaseModel):
     count: int = Field(default=0, ge=0)
     seconds: float = Field(default=0.0, ge=0)
     steps: int = Field(default=0, ge=0)
-    products: float = 0.0
+    differences: float = Field(default=0.0, ge=0)
     latest: tuple[float, float] | None = None
 
     def begin(self, balance: float | None, weight: float) -> None:
@@ -118,7 +121,7 @@ class Balances(BaseModel):
             return
         if self.latest is not None:
             self.steps += 1
-            self.products += balance * self.latest[0]
+            self.differences += (balance - self.latest[0]) ** 2
         self.count += 1
         self.latest = balance, weight
 
@@ -139,7 +142,8 @@ class Balances(BaseModel):
         """The mean over the time with its 95 % interval; None if there is no balance.
 
         The variance of the mean is that of n (1 - r) / (1 + r) independent values, for n values and the correlation r
-        of neighbours (first-order autoregression): as measured, but not less than the filter assumes.
+        of neighbours (first-order autoregression): as measured by their differences (von Neumann's ratio), but not less
+        than the filter assumes.
 
         Args:
             correlation_seconds: See `service.session.mood_filter.FilterSettings`.
@@ -149,8 +153,8 @@ class Balances(BaseModel):
         mean = self.total / self.weight
         spread = max(0.0, self.squares / self.weight - mean**2)
         correlation = math.exp(-self.seconds / self.count / correlation_seconds)
-        if self.steps and spread > 0:
-            correlation = max(correlation, min((self.products / self.steps - mean**2) / spread, 1.0))
+        if self.steps and spread > _LEAST_SPREAD:
+            correlation = max(correlation, 1 - self.differences / self.steps / (2 * spread))
         independent = max(1.0, self.count * (1 - correlation) / (1 + correlation))
         variance = (_TYPICAL_COUNT * _TYPICAL_DEVIATION**2 + independent * spread) / (_TYPICAL_COUNT + independent - 1)
         quantile = _QUANTILE + _QUANTILE_BY_COUNT / (_TYPICAL_COUNT + independent - 1)

@@ -92,6 +92,20 @@ def test_frames_that_are_alike_say_little() -> None:
     assert wide.high - wide.low > 2 * (narrow.high - narrow.low)
 
 
+@pytest.mark.parametrize("deviation", [0.0, 1e-5, 0.001, 0.02])
+def test_a_balance_that_hardly_moves_is_as_certain_at_one_as_at_zero(deviation: float) -> None:
+    def width(mean: float) -> float:
+        random, found = np.random.default_rng(0), Accumulator()
+        for time in np.cumsum(random.choice([0.3, 0.5, 0.7], 120)):
+            add(found, float(time), POSITIVE, mean + deviation * random.normal())
+        interval = found.summary(CORRELATION).balance
+        assert interval is not None
+        return interval.mean - interval.low
+
+    assert width(0.9) == pytest.approx(width(0.0), rel=1e-3)
+    assert width(0.9) < 0.15
+
+
 def test_an_endless_session_keeps_the_latest_episodes() -> None:
     found = Accumulator()
     for step in range(3 * MAX_EPISODES):
