@@ -241,5 +241,5 @@ def test_the_guide_explains_every_option(capsys: pytest.CaptureFixture[str]) -> 
     with pytest.raises(SystemExit):
         main(["--help"])
     options = set(re.findall(r"--[a-z]+", capsys.readouterr().out)) - {"--help"}
-    guide = (ROOT / "docs" / "integrate" / "sessions.md").read_text()
+    guide = (ROOT / "docs" / "integrate" / "recordings.md").read_text()
     assert set(re.findall(r"^\| `(--[a-z]+)` \|", guide, re.MULTILINE)) == options
