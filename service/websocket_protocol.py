@@ -33,6 +33,9 @@ ARRIVAL: Final[str] = "meaa.arrival"
 MAX_WAITING: Final[int] = 64
 """Most messages that wait for the application."""
 
+MAX_TEXT_BYTES: Final[int] = 4_000
+"""Longest text message, in bytes. Texts need no room among the images."""
+
 _CONNECTION_BYTES: Final[int] = 30_000
 """Memory of an open WebSocket beside its messages, in bytes (rounded up)."""
 
@@ -105,13 +108,16 @@ class WebSocketProtocol(WSProtocol):
         """A part of a message has arrived."""
         if self._message_timer is None and not event.message_finished:
             self._start_message_timer()
-        size = len(event.data.encode()) if isinstance(event, events.TextMessage) else len(event.data)
-        self._length += size
-        if self._length > self.max_bytes:
-            self._end(TOO_BIG, f"a message has more than {self.max_bytes} bytes")
+        text = isinstance(event, events.TextMessage)
+        most = MAX_TEXT_BYTES if text else self.max_bytes
+        self._length += len(event.data.encode()) if isinstance(event.data, str) else len(event.data)
+        if self._length > most:
+            self._end(TOO_BIG, f"a message has more than {most} bytes")
             return
-        if not self._dropped:
-            self._keep(event, size)
+        if text:
+            self.buffer.extend(event)
+        elif not self._dropped:
+            self._keep(event, len(event.data))
         if event.message_finished:
             self._finish()
 
@@ -128,7 +134,7 @@ class WebSocketProtocol(WSProtocol):
             super().handle_ping(event)
 
     def _keep(self, event: events.TextMessage | events.BytesMessage, size: int) -> None:
-        """Keep a part of a message if there is room for it; else nothing of the message is kept."""
+        """Keep a part of an image if there is room for it; else nothing of the message is kept."""
         try:
             self.room.take(size)
         except OverloadedError:

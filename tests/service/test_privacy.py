@@ -15,13 +15,14 @@ import pytest
 from PIL import Image
 
 from benchmarks.robustness.traces import markers, search
-from service import images
+from service import images, schema
 from service.classifier import GRAPH_FILE, METADATA_FILE, InputSpec, digest_of
 from service.estimator import MoodEstimator
 from service.moods import MOODS
 from tests.conftest import ROOT
 from tests.support.pictures import Pixels, encode
 from tests.support.server import UPLOAD, Server, serve
+from tests.support.websockets import ask, connect
 
 TELLTALE = b"meaa-telltale-7c1e44b09d"
 """Marker in the EXIF block of the images in these tests."""
@@ -57,7 +58,17 @@ def send_all_ways(server: Server, photo: bytes) -> list[int]:
         server.upload(photo[:300] + bytes(len(photo))),
         server.upload(encode(np.zeros((99, 99, 3), np.uint8)) + photo),  # no face, then one
     ]
-    return [response.status_code for response in responses]
+    frames = client.post(schema.FRAMES_PATH, files=[("image", image) for image in (photo, broken, photo)])
+    goes_on = client.post(
+        schema.FRAMES_PATH, files=[("image", photo)], data={"session": frames.json().get("session", "")}
+    )
+    damaged = client.post(schema.FRAMES_PATH, files=[("image", photo)], data={"session": photo[:300].hex()})
+    hint = client.post(UPLOAD, files={"image": photo}, params={"box": "180,60,100,120", "faces": "all"})
+    with connect(server.port) as live:
+        for frame in (photo, broken, photo):
+            ask(live, frame)
+        live.send(photo)  # nobody waits for its reply
+    return [response.status_code for response in (*responses, frames, goes_on, damaged, hint)]
 
 
 def directories(server: Server) -> list[Path]:

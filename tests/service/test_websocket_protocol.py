@@ -14,7 +14,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from service.admission import Buffer
-from service.websocket_protocol import ARRIVAL, DROPPED, MAX_WAITING
+from service.websocket_protocol import ARRIVAL, DROPPED, MAX_TEXT_BYTES, MAX_WAITING
 from tests.support.websockets import connect, port_of, serving
 
 
@@ -39,11 +39,10 @@ async def flood(scope: Any, receive: Any, send: Any) -> None:
 
 def closed_with(connection: Any) -> int:
     """The code with which the server closes a connection."""
-    with pytest.raises(ConnectionClosed) as closed:
+    with contextlib.suppress(ConnectionClosed):
         while True:
             connection.recv(timeout=10)
-    assert closed.value.rcvd is not None
-    return int(closed.value.rcvd.code)
+    return int(connection.close_code)
 
 
 def free_bytes(room: Buffer) -> int:
@@ -76,6 +75,12 @@ def test_a_message_in_many_pieces_over_the_limit_is_refused_too(monkeypatch: pyt
     with serving(sizes, monkeypatch) as server, connect(port_of(server)) as connection:
         with contextlib.suppress(ConnectionClosed):
             connection.send(bytes(100_000) for _ in range(20))
+        assert closed_with(connection) == 1009
+
+
+def test_a_long_text_is_refused_with_1009(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(sizes, monkeypatch) as server, connect(port_of(server)) as connection:
+        connection.send("x" * (MAX_TEXT_BYTES + 1))
         assert closed_with(connection) == 1009
 
 
@@ -148,10 +153,12 @@ def test_pings_are_answered_but_not_collected_for_a_client_that_does_not_read(mo
             b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n"
             b"Sec-WebSocket-Protocol: meaa.v1\r\n\r\n"
         )
-        with pytest.raises(OSError, match=r"reset|pipe"):
-            for _ in range(200):  # the server gives the client up after a second
+        begun = time.monotonic()
+        with contextlib.suppress(ConnectionError):
+            while time.monotonic() < begun + 10:
                 raw.sendall((b"\x89\xfd" + bytes(4 + 125)) * 100)
                 time.sleep(0.05)
+        assert time.monotonic() < begun + 10  # the server gives the client up after a second
 
 
 def test_a_worker_that_stops_says_so_with_1001(monkeypatch: pytest.MonkeyPatch) -> None:
