@@ -65,7 +65,7 @@ def report(rule: ReliabilityRule, limit: Limit, splits: Mapping[str, Groups]) ->
             for split, sources in splits.items()
         },
         "moods": {
-            split: {source: risk_by_mood(named[CLEAN], rule) for source, named in sources.items()}
+            split: {source: risk_by_mood(named[CLEAN], rule) for source, named in sources.items() if CLEAN in named}
             for split, sources in splits.items()
         },
     }

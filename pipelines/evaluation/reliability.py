@@ -158,7 +158,7 @@ def _by_mood(plain: Sequence[Group], clean: Sequence[Group], limit: Limit) -> di
         kept &= limit.kept(wrong, called)
         if any(group is one for one in clean):
             covered += called / len(group.predictions)
-    if not kept.any():
+    if not plain or not kept.any():
         return dict.fromkeys(MOODS, _NEVER)
     best = np.unravel_index(np.where(kept, covered, -1).argmax(), shape)
     return {mood: round(float(_MOOD_STEPS[step]), 3) for mood, step in zip(MOODS, best, strict=True)}

@@ -137,7 +137,8 @@ def corrupted_groups(
 
 
 def photo_groups(estimator: MoodEstimator, path: Path, photos: PhotoSplit) -> dict[str, Group]:
-    """Photos as the service sees them, from the file on: all (`CLEAN`), and those of `POSES` if they are enough.
+    """Photos as the service sees them, from the file on: all (`CLEAN`), if there are any, and those of `POSES` if
+    they are enough.
 
     Args:
         estimator: Detector and classifier.
@@ -164,4 +165,5 @@ def photo_groups(estimator: MoodEstimator, path: Path, photos: PhotoSplit) -> di
     probabilities = np.array([one[0] for one in seen]).reshape(-1, len(MOODS))
     everyone = Group(Predictions(moods, probabilities), stack([one[1] for one in seen]))
     posed = {name: everyone.select(everyone.measures[measure] > least) for name, (measure, least) in POSES.items()}
-    return {CLEAN: everyone} | {name: one for name, one in posed.items() if len(one.predictions) >= FEWEST}
+    all_of_them = {CLEAN: everyone} if seen else {}
+    return all_of_them | {name: one for name, one in posed.items() if len(one.predictions) >= FEWEST}

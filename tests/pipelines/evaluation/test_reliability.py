@@ -135,6 +135,11 @@ def test_a_group_with_too_few_faces_does_not_count(groups: dict[str, dict[str, G
     assert fit({"faces": {**groups["faces"], "cut_off": few}}, LIMIT) == fit(groups, LIMIT)
 
 
+def test_without_faces_nothing_is_called_reliable() -> None:
+    rule = fit({"faces": {CLEAN: group(FEWEST - 1, 11, bias=-0.5)}}, LIMIT)
+    assert risk_and_coverage(group(2000, 8), rule)["coverage"] == 0.0
+
+
 def test_the_array_form_of_the_rule_is_the_services(groups: dict[str, dict[str, Group]]) -> None:
     rule = fit(groups, LIMIT)
     for one in groups["faces"].values():
