@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
@@ -100,7 +101,8 @@ class LiveSessions:
         except Exception as error:
             # Not its message, which may quote the data that was being read.
             _logger.error("A session failed: %s", logs.kind_and_place(error))
-            await websocket.close(_FAULT, "the service failed")
+            with contextlib.suppress(RuntimeError, WebSocketDisconnect):  # it is closed already
+                await websocket.close(_FAULT, "the service failed")
 
     async def _run(self, websocket: WebSocket) -> tuple[int, str]:
         """Reply to messages; the code and the reason of the close.
