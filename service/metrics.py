@@ -34,7 +34,8 @@ _SECONDS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15
 
 REQUESTS: Final = Counter(
     "meaa_requests",
-    "Requests for a mood, by HTTP status and problem code (`ok` if there was no problem).",
+    "Images sent for a mood, one by one or as frames of a session, by HTTP status and problem code (`ok` if there was "
+    "no problem).",
     ["status", "code"],
 )
 REFUSALS: Final = Counter(
