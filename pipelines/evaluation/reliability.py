@@ -37,6 +37,9 @@ _RARE: Final = 0.01
 _NEVER: Final = 1.01
 """A confidence that no answer has."""
 
+_HOPELESS: Final = 2.0
+"""Stands for a condition that catches too few of its faces: the others alone do not keep to the limit."""
+
 
 @dataclass(frozen=True)
 class Limit:
@@ -134,7 +137,11 @@ def fit(groups: Mapping[str, Mapping[str, Group]], limit: Limit) -> ReliabilityR
         if not own:
             continue
         found = [_condition(sign, own, clean, share, rule, limit) for share in _SHARES]
-        best = max(found, key=lambda one: _coverage(rule, one, [*clean, *own]))
+        enough_caught = [one for one in found if one.confidence < _HOPELESS]
+        best = max(
+            enough_caught or [found[-1].model_copy(update={"confidence": _NEVER})],
+            key=lambda one: _coverage(rule, one, [*clean, *own]),
+        )
         if best.confidence > min(rule.confidences.values()):
             conditions.append(best)
     return rule.model_copy(update={"conditions": tuple(conditions)})
@@ -196,7 +203,7 @@ def _coverage(rule: ReliabilityRule, condition: Condition, groups: Sequence[Grou
 
 
 def _needed(condition: Condition, group: Group, rule: ReliabilityRule, limit: Limit) -> float:
-    """The lowest confidence to ask for under a condition, so that a group keeps to the limit.
+    """The lowest confidence to ask for under a condition, so that a group keeps to the limit; `_HOPELESS` if none does.
 
     Args:
         condition: The condition.
@@ -205,10 +212,11 @@ def _needed(condition: Condition, group: Group, rule: ReliabilityRule, limit: Li
         limit: See `fit`.
     """
     least, holds = _least(rule, group), _holds(condition, group)
-    needed = np.where(holds, np.maximum(least, _STEPS[:, None]), least)  # a row for each step
+    steps = np.append(_STEPS, _NEVER)
+    needed = np.where(holds, np.maximum(least, steps[:, None]), least)  # a row for each step
     called = group.predictions.confidences >= needed
-    kept = limit.kept((called & group.wrong).sum(axis=1), called.sum(axis=1))
-    return round(float(_STEPS[kept.argmax()]), 3) if kept.any() else _NEVER
+    kept = limit.kept((called & group.wrong).sum(axis=1), called.sum(axis=1)) | ~called.any(axis=1)
+    return round(float(steps[kept.argmax()]), 3) if kept.any() else _HOPELESS
 
 
 def risk_and_coverage(group: Group, rule: ReliabilityRule) -> dict[str, float]:
