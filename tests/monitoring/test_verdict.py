@@ -11,7 +11,7 @@ import pandas as pd
 from monitoring import comparison, log, report, verdict
 from monitoring.log import Log
 from monitoring.params import MonitoringParams
-from monitoring.reference import RebaseRecord, Reference
+from monitoring.reference import REFERENCE_FILE, RebaseRecord, Reference, write
 from monitoring.verdict import Verdict
 from tests.support.predictions import NOW, TOLERANCE, Write, predictions
 
@@ -159,3 +159,30 @@ def test_a_quiet_and_a_drifted_verdict_are_valid_json(write_log: Write, referenc
     for brightness in (0.5, 0.2):
         found = judge(write_log(*predictions(300, seed=1, brightness=brightness)), reference, params)
         assert json.loads(json.dumps(found.as_json(), allow_nan=False))["headline"] == found.headline
+
+
+def test_turned_heads_are_named_with_their_side(reference, params) -> None:
+    rows = pd.DataFrame(predictions(400, seed=1)).assign(time=pd.Timestamp(NOW))
+    found = verdict.reach(Log(rows.assign(yaw=rows["yaw"] + 12), {}), reference, params)
+    assert found.state == "drifted"
+    assert (found.causes[0].name, found.causes[0].title) == ("turned", "Heads turned to the image's right")
+
+
+def test_fewer_reliable_answers_are_named_if_nothing_else_has_changed(reference, params) -> None:
+    rows = pd.DataFrame(predictions(400, seed=1)).assign(time=pd.Timestamp(NOW))
+    rows.loc[::3, "reliability"] = "covered"
+    found = verdict.reach(Log(rows, {}), reference, params)
+    assert [cause.name for cause in found.causes] == ["reliability"]
+    assert found.causes[0].title == "Fewer answers can be trusted"
+
+
+def test_a_reference_of_before_the_columns_of_quality_is_compared_by_the_others(
+    reference, params, tmp_path: Path
+) -> None:
+    old = reference.rows.drop(columns=["reliability", "yaw", "roll"])
+    write(old, tmp_path / REFERENCE_FILE)
+    loaded = Reference.load(tmp_path, rebased=None)
+    rows = pd.DataFrame(predictions(400, seed=1)).assign(time=pd.Timestamp(NOW))
+    found = verdict.reach(Log(rows, {}), loaded, params)
+    assert found.state == "quiet"
+    assert not {"reliability", "yaw", "roll"} & {column.column for column in found.columns}
