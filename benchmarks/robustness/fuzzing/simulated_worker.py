@@ -84,7 +84,7 @@ class SimulatedWorker:
     async def _record(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The application, with a record of what reaches it."""
         query = b"?" + scope["query_string"] if scope["query_string"] else b""
-        seen = Seen(scope["method"].encode(), scope["raw_path"] + query)
+        seen = Seen(scope.get("method", "GET").encode(), scope["raw_path"] + query)
         self.seen.append(seen)
 
         async def receive_and_record() -> Message:
