@@ -91,7 +91,7 @@ def test_the_answers_are_those_of_the_endpoint(video: Path, tmp_path: Path, serv
         times.append(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
         images.append(encode(np.asarray(capture.retrieve()[1][:, :, ::-1], np.uint8), "PNG"))
     response = server.client.post(
-        f"{server.url}/upload-meaa-frames",
+        "/upload-meaa-frames",
         files=[("image", image) for image in images],
         data={"times": ",".join(map(str, times))},
     )
