@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from datetime import datetime
@@ -55,9 +56,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(options)
     except (sources.SourceError, baseline.BaselineError) as error:
         return _complain(str(error))
+    except BrokenPipeError:  # whoever read the summary has gone; all files are written
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains as it ends
+        return DONE
     except OSError as error:
         reason = error.strerror
-        return _complain(f"{error.filename} cannot be read or written: {reason}." if reason else str(error))
+        return _complain(f"{error.filename or 'A file'} cannot be read or written: {reason}." if reason else str(error))
     except KeyboardInterrupt:
         return _complain("Stopped.", STOPPED)
 
@@ -83,7 +87,7 @@ def _run(options: argparse.Namespace) -> int:
         if other.digest is not None and other.digest != model.digest:
             _warn("The baseline was made with another classifier: a part of the difference may be its.")
     _write(options, recording, comparison, parameters)
-    print(report.text(recording, comparison))
+    print(report.text(recording, comparison), flush=True)
     if recording.summary.answered == 0:
         print("No frame shows a face.", file=sys.stderr)
         return NO_FACE

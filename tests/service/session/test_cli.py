@@ -7,6 +7,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -235,6 +236,17 @@ def test_the_serving_environment_has_all_that_it_needs(video: Path, tmp_path: Pa
     assert (done.returncode, done.stderr) == (DONE, "")
     assert plot.exists()
     assert document(fhir)["resourceType"] == "Bundle"
+
+
+@pytest.mark.slow
+def test_a_reader_that_has_gone_is_no_error(video: Path, tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "service.session", video, "--json", tmp_path / "s.json"]
+    done = subprocess.run(command, cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=120)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (DONE, "")
+    assert document(tmp_path / "s.json")["summary"]["frames"] > 0
 
 
 def test_the_guide_explains_every_option(capsys: pytest.CaptureFixture[str]) -> None:
