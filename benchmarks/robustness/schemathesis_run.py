@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
+_CONFIGURATION: Final = Path(__file__).with_name("schemathesis.toml")
+
 # Bytes that the document allows need not be an image, and an image need not show a face: 400, 415 and 422 are right.
 _EXCLUDED_CHECK: Final = "positive_data_acceptance"
 
@@ -27,7 +29,8 @@ def run(
         The ended process: its exit status is 0 if every answer was as documented, and its output is the report.
     """
     command = [
-        str(Path(sys.executable).with_name("schemathesis")), "run", f"{url.rstrip('/')}/docs.json",
+        str(Path(sys.executable).with_name("schemathesis")), "--config-file", str(_CONFIGURATION),
+        "run", f"{url.rstrip('/')}/docs.json",
         "--url", url, "--checks", "all", "--exclude-checks", _EXCLUDED_CHECK, "--max-examples", str(examples),
         "--seed", str(seed), "--generation-database", "none", "--no-color", "--request-timeout", "60",
         *(["--header", f"Authorization: Bearer {token}"] if token else []),
