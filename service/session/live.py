@@ -135,7 +135,7 @@ class LiveSessions:
             first = arrival if first is None else first
             dropped = message.get(DROPPED, False)
             del message
-            reply = await self._reply(session, data, arrival - first, given_up, dropped=dropped)
+            reply = await self._reply(session, data, round(arrival - first, 3), given_up, dropped=dropped)
             del data
             if reply is None:
                 raise WebSocketDisconnect
