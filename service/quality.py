@@ -2,8 +2,8 @@
 
 The rule asks for a confidence, which depends on the mood. Under a condition that makes the classifier err more often,
 such as blur, it asks for a higher one. Its numbers lie beside the classifier in the bundle; the stage `reliability`
-fits them so that at most one in ten of the answers called reliable is wrong, on clean faces and under every corruption
-that the evaluation knows.
+fits them so that on validation at most one in ten of the answers called reliable is wrong, on clean faces and under
+every corruption that the evaluation knows. The model card has the errors on test, which exceed that under some.
 """
 
 from __future__ import annotations

@@ -67,8 +67,8 @@ class Quality(BaseModel):
     """How far an answer can be trusted, and what the picture of the face is like."""
 
     reliable: bool = Field(
-        description="Whether the answer can be trusted: of those called reliable at most one in ten is wrong (measured "
-        "on held-out faces, clean and corrupted; see the model card)."
+        description="Whether the answer can be trusted. The rule aims at no more than one wrong in ten of those called "
+        "reliable; the model card has the errors that were measured on held-out faces, clean and corrupted."
     )
     reasons: list[Reason] = Field(description="Why not; empty if it is.")
     face_share: float = Field(ge=0, description="Longer side of the face divided by the shorter side of the image.")

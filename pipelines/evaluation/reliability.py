@@ -34,6 +34,12 @@ _SHARES: Final = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
 _RARE: Final = 0.01
 """Share of clean faces that a bound may catch without further thought."""
 
+_OPEN: Final = ("turn", "tilt")
+"""Measures for which there are no faces at the far end: nobody looks away from the camera in the photos."""
+
+_UNSEEN: Final = 0.002
+"""Share of clean faces beyond which such a measure is refused."""
+
 _NEVER: Final = 1.01
 """A confidence that no answer has."""
 
@@ -144,7 +150,14 @@ def fit(groups: Mapping[str, Mapping[str, Group]], limit: Limit) -> ReliabilityR
         )
         if best.confidence > min(rule.confidences.values()):
             conditions.append(best)
+    conditions += [_unseen(sign, clean) for sign in SIGNS if sign.measure in _OPEN and clean]
     return rule.model_copy(update={"conditions": tuple(conditions)})
+
+
+def _unseen(sign: Sign, clean: Sequence[Group]) -> Condition:
+    """The condition that refuses what hardly any clean face shows, so that nobody knows how often it is wrong."""
+    seen = max(float(np.quantile(group.measures[sign.measure], 1 - _UNSEEN)) for group in clean)
+    return Condition(reason=sign.reason, measure=sign.measure, above=round(max(seen, 1.0), 1), confidence=_NEVER)
 
 
 def _by_mood(plain: Sequence[Group], clean: Sequence[Group], limit: Limit) -> dict[str, float]:

@@ -148,7 +148,8 @@ def _trusted(report: dict[str, Any]) -> dict[str, Any]:
         rows[part].append(
             {"source": _SOURCES[source], "title": title, **one, "validation": validation.get((part, source, name))}
         )
-    return {"max_error": report["max_error"], **rows}
+    exceeded = [row for row in rows["groups"] if row["reliable_error"] > report["max_error"]]
+    return {"max_error": report["max_error"], "exceeded": exceeded, **rows}
 
 
 def _confusion(confused: pd.DataFrame) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -82,7 +83,7 @@ def test_what_is_called_reliable_keeps_to_the_limit_on_other_faces_too(groups: d
 
 def test_the_condition_is_recognised_and_asks_for_more_only_there(groups: dict[str, dict[str, Group]]) -> None:
     rule = fit(groups, LIMIT)
-    (condition,) = rule.conditions
+    condition, *_ = rule.conditions
     assert (condition.reason, condition.measure) == ("dark", "brightness")
     assert condition.below is not None
     assert 0.15 < condition.below < 0.5
@@ -127,7 +128,16 @@ def test_a_condition_under_which_no_confidence_suffices_refuses_all(groups: dict
 
 def test_a_condition_that_needs_nothing_more_is_left_out() -> None:
     rule = fit({"faces": {CLEAN: group(4000, 1), "very_bright": group(4000, 2, bias=-0.2, brightness=0.9)}}, LIMIT)
-    assert rule.conditions == ()
+    assert not [one for one in rule.conditions if one.reason != "turned"]
+
+
+def test_a_pose_that_no_face_has_is_refused_however_certain_the_answer(groups: dict[str, dict[str, Group]]) -> None:
+    posed = {"snapshots": {CLEAN: group(500, 12, bias=-0.1, turn=15.0, tilt=5.0)}}
+    rule = fit(groups | posed, LIMIT)
+    usual = Measures(**(dict.fromkeys(MEASURES, 0.0) | USUAL))
+    for measure, seen, beyond in (("turn", 14.9, 16.0), ("tilt", 4.9, 6.0)):
+        assert rule.reasons("neutral", 1.0, replace(usual, **{measure: seen})) == []
+        assert rule.reasons("neutral", 1.0, replace(usual, **{measure: beyond})) == ["turned"]
 
 
 def test_a_group_with_too_few_faces_does_not_count(groups: dict[str, dict[str, Group]]) -> None:
@@ -217,7 +227,7 @@ def test_photos_are_seen_as_the_service_sees_them(
     path, nobody = tmp_path / "photos.parquet", np.full((200, 200, 3), 90, np.uint8)
     cut = np.ascontiguousarray(astronaut[:, 200:])
     toys.write_photos(path, [astronaut, nobody, cut], ["happiness", "neutral", "happiness"])
-    monkeypatch.setattr(reliability_groups, "FEWEST", 1)
+    monkeypatch.setattr(reliability_groups, "FEWEST_POSED", 1)
     estimator = MoodEstimator.load(ROOT / "bundle")
     found = photo_groups(estimator, path, PhotoSplit(np.arange(3), np.array([0, 2, 0], np.int8)))
     clean = found[CLEAN]

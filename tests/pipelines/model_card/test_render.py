@@ -212,10 +212,24 @@ def test_each_corruption_has_a_row(champion: Champion) -> None:
 def test_what_is_called_reliable_is_shown_by_source_and_corruption_beside_validation(champion: Champion) -> None:
     card = render.render(champion)
     assert "at most 10% of the answers" in card
+    assert "On test it is kept in every row." in card
     assert "| FER2013 | clean | 40 | 21.0% | 8.1% | 73.4% | 7.9% | 72.7% |" in card
     assert "| FER2013 | JPEG, quality 20 | 40 | 21.0% | 8.1% | 73.4% | 7.9% | 72.7% |" in card
     assert "| photos, through MTCNN | turned | 40 | 21.0% | 8.1% | 73.4% | – | – |" in card
     assert "| FER2013 | negative | 40 | 21.0% | 8.1% | 73.4% |" in card
+
+
+def test_the_card_names_every_row_in_which_the_promise_is_not_kept_on_test(champion: Champion) -> None:
+    path = paths.RELIABILITY / paths.RELIABILITY_REPORT
+    report = json.loads(path.read_text())
+    report["groups"]["test"]["fer2013"]["jpeg_20"] = {
+        **report["groups"]["test"]["fer2013"]["clean"],
+        "reliable_error": 0.113,
+    }
+    path.write_text(json.dumps(report))
+    card = render.render(champion)
+    assert "**On test this limit is exceeded** for FER2013, JPEG, quality 20 (11.3%)." in card
+    assert "kept in every row" not in card
 
 
 def test_the_head_for_the_original_labels_stands_beside_the_one_that_is_served(champion: Champion) -> None:
