@@ -159,8 +159,8 @@ class MoodEstimation:
         bento = MoodEstimation.bento  # type: ignore[attr-defined]  # the decorator turns the class into a service
         self._estimator = MoodEstimator.load(bundle.find(bento, SETTINGS.bundle))
         self._record = record if enabled() else None
-        self._memory = memory.Returns()
-        self._buffer = Buffer(SETTINGS.max_buffer, after_large=self._memory.ask)
+        self._trimmer = memory.Trimmer()
+        self._buffer = Buffer(SETTINGS.max_buffer, after_large=self._trimmer.schedule)
         self._admission = Admission(threads=SETTINGS.threads, max_queue=SETTINGS.max_queue, max_wait=SETTINGS.max_wait)
         # One at a time, so that large images neither take the threads of small ones nor add up in memory.
         self._large = Admission(
@@ -216,7 +216,7 @@ class MoodEstimation:
             try:
                 return await self._large.run(work, given_up=gone, stop=self._decoder.stop)
             finally:
-                self._memory.ask()
+                self._trimmer.schedule()
         work = functools.partial(self._estimate, functools.partial(load, header))
         return await self._admission.run(work, given_up=gone)
 
