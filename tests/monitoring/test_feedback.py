@@ -20,15 +20,13 @@ from monitoring.params import MonitoringParams
 from monitoring.reference import Reference
 from service.moods import MOODS
 from tests.support.mlflow_stores import closed_port
-from tests.support.predictions import NOW, predictions
+from tests.support.predictions import NOW, as_log, predictions
 
 Rows = list[dict[str, Any]]
 
 
 def window(rows: Rows) -> Log:
-    """Rows as the log reader gives them."""
-    table = pd.DataFrame(rows)
-    return Log(table.assign(time=pd.to_datetime(table["time"], utc=True)), {})
+    return as_log(pd.DataFrame(rows))
 
 
 def labelled(rows: Rows, moods: list[str], persons: list[str] | None = None) -> pd.DataFrame:
