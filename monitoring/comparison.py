@@ -135,13 +135,8 @@ class ColumnDrift:
     compared: int
 
 
-def choose_tests(reference: pd.DataFrame, current: pd.DataFrame, params: MonitoringParams) -> list[Test]:
-    """A test for every column that has values on both sides, in the order of `TESTED`."""
-    return _tests(comparable(reference), comparable(current), params)
-
-
 def _tests(reference: pd.DataFrame, current: pd.DataFrame, params: MonitoringParams) -> list[Test]:
-    """The tests of comparable rows."""
+    """A test for every column that has values on both sides of comparable rows, in the order of `TESTED`."""
     columns = [name for name in TESTED if reference[name].notna().any() and current[name].notna().any()]
     level = params.false_alarm_rate / max(1, len(columns))
     tests = []
