@@ -24,15 +24,16 @@ from evidently.legacy.calculations.stattests.registry import get_registered_stat
 from evidently.legacy.core import ColumnType
 from evidently.metrics import RowCount, ValueDrift
 from evidently.presets import DataSummaryPreset
-from scipy.stats import rankdata
 
+from monitoring.distributions import NUMBERS
 from monitoring.drift_tests import CONTINGENCY, MANN_WHITNEY, contingency, mann_whitney
-from monitoring.log import NUMBERS
+from monitoring.effect_sizes import shares, shift
+from monitoring.log_sample import CATEGORIES
 from monitoring.params import MonitoringParams
 from service.observation import PROBABILITIES
 
-NUMERICAL: Final = tuple(name for name in NUMBERS if name != "latency_ms")
-CATEGORICAL: Final = ("mood", "outcome")
+NUMERICAL: Final = NUMBERS
+CATEGORICAL: Final = CATEGORIES
 TESTED: Final = (*NUMERICAL, *CATEGORICAL)
 """The compared columns. Prometheus watches latency; that of the machine that made the reference says nothing here."""
 
@@ -255,27 +256,6 @@ def chance(reference: pd.Series, current: pd.Series, level: float) -> float:
     if not pd.api.types.is_numeric_dtype(reference) or _has_few_values(reference, current):
         return contingency(reference, current, level)
     return mann_whitney(reference.to_numpy(), current.to_numpy())
-
-
-def shift(reference: pd.Series, current: pd.Series) -> float:
-    """How far two samples without missing values are apart: Cliff's delta of numbers, in [-1, 1]; total variation
-    distance of categories, in [0, 1]."""
-    if pd.api.types.is_numeric_dtype(reference):
-        return cliffs_delta(reference.to_numpy(), current.to_numpy())
-    before, after = shares(reference), shares(current)
-    return sum(abs(after.get(key, 0) - before.get(key, 0)) for key in {*before, *after}) / 2
-
-
-def cliffs_delta(reference: np.ndarray, current: np.ndarray) -> float:
-    """P(current > reference) - P(current < reference) of two samples, from the ranks of the Mann-Whitney test."""
-    ranks = rankdata(np.concatenate([current, reference]))[: len(current)]
-    above = ranks.sum() - len(current) * (len(current) + 1) / 2
-    return float(2 * above / (len(current) * len(reference)) - 1)
-
-
-def shares(values: pd.Series) -> dict[str, float]:
-    """The share of each category."""
-    return {str(key): float(share) for key, share in values.value_counts(normalize=True).items()}
 
 
 def without_face(outcomes: pd.Series) -> float:
