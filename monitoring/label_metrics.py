@@ -153,6 +153,8 @@ def _live(sample: Sample, params: FeedbackParams) -> dict[str, Any]:
 def _expected(photos: pd.DataFrame, confusion: Counts, params: FeedbackParams) -> dict[str, Any] | None:
     """The main figures of the reference's photos, if each mood had as many images as it has labels.
 
+    None if a mood with labels has no photo.
+
     Args:
         photos: Labelled rows of the reference.
         confusion: Confusion matrix of the labelled live predictions.
@@ -163,15 +165,13 @@ def _expected(photos: pd.DataFrame, confusion: Counts, params: FeedbackParams) -
         return None
     own = sample_of(photos).confusion
     support = own.sum(axis=1)
-    if (wanted > support * wanted).any():  # a mood with labels has no photo
+    if ((wanted > 0) & (support == 0)).any():
         return None
     random = np.random.default_rng(params.seed)
     shares = own / np.maximum(support, 1)[:, None]
     drawn = np.stack(
         [
-            random.multinomial(count, share / max(share.sum(), 1e-12), params.resamples) / max(count, 1)
-            if count
-            else np.zeros((params.resamples, len(MOODS)))
+            random.multinomial(count, share, params.resamples) / max(count, 1)
             for count, share in zip(support, shares, strict=True)
         ],
         axis=1,
