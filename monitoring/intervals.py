@@ -1,4 +1,4 @@
-"""95 % intervals for figures of labelled live predictions, of which several may show the same person.
+"""95 % intervals for metrics of labelled live predictions, of which several may show the same person.
 
 Several pictures of a person say less than as many pictures of different people. If the persons are known, they are
 what is drawn and counted, not the rows.
