@@ -20,13 +20,14 @@ import numpy as np
 import pandas as pd
 from evidently import DataDefinition, Dataset, Report
 from evidently.core.report import Snapshot
+from evidently.legacy.calculations.stattests import StatTest, register_stattest
 from evidently.legacy.calculations.stattests.registry import get_registered_stattest
 from evidently.legacy.core import ColumnType
 from evidently.metrics import RowCount, ValueDrift
 from evidently.presets import DataSummaryPreset
 
 from monitoring.distributions import NUMBERS
-from monitoring.drift_tests import CONTINGENCY, MANN_WHITNEY, contingency, mann_whitney
+from monitoring.drift_tests import contingency, mann_whitney
 from monitoring.effect_sizes import shares, shift
 from monitoring.log_sample import CATEGORIES
 from monitoring.params import MonitoringParams
@@ -44,6 +45,29 @@ network answered 0.00001 before: an irrelevant effect of slightly different ligh
 
 _FEW: Final = 10
 """Most distinct values, of both samples together, of a number that is tested as a category."""
+
+
+def _mann_whitney(reference: pd.Series, current: pd.Series, _: ColumnType, threshold: float) -> tuple[float, bool]:
+    p_value = mann_whitney(reference.to_numpy(), current.to_numpy())
+    return p_value, p_value <= threshold
+
+
+def _contingency(reference: pd.Series, current: pd.Series, _: ColumnType, threshold: float) -> tuple[float, bool]:
+    p_value = contingency(reference, current, threshold)
+    return p_value, p_value <= threshold
+
+
+MANN_WHITNEY: Final = StatTest(
+    "mannw_people", "Mann-Whitney p_value (rows of a person are alike)", [ColumnType.Numerical], 0.05
+)
+CONTINGENCY: Final = StatTest(
+    "contingency_people",
+    "chi-square p_value (rows of a person are alike)",
+    [ColumnType.Categorical, ColumnType.Numerical],
+    0.05,
+)
+register_stattest(MANN_WHITNEY, default_impl=_mann_whitney)
+register_stattest(CONTINGENCY, default_impl=_contingency)
 
 
 def comparable(rows: pd.DataFrame) -> pd.DataFrame:

@@ -7,9 +7,8 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-from scipy.stats import chi2_contingency, mannwhitneyu
 
-from monitoring import effect_sizes, intervals
+from monitoring import drift_tests, effect_sizes, intervals
 from monitoring.intervals import Interval
 from monitoring.log import Log
 from monitoring.params import FeedbackParams, MonitoringParams
@@ -48,15 +47,18 @@ def describe(window: Log, joined: pd.DataFrame, effective_share: float, params: 
 def _differences(joined: pd.DataFrame, others: pd.DataFrame, params: MonitoringParams) -> list[dict[str, Any]]:
     """Columns in which labelled predictions differ from the others, more than by chance and enough to matter.
 
-    Mann-Whitney tests for numbers, a chi-square test for the predicted mood; the false-alarm rate of 5 % is shared.
+    The tests of `monitoring.drift_tests`, to which the frames of a person count as about one; the false-alarm rate of
+    5 % is shared.
     """
+    joined, others = joined.sort_values("time"), others.sort_values("time")
     level = (1 - metrics.INTERVAL_LEVEL) / (len(COLUMNS) + 1)
     table: list[dict[str, Any]] = []
     for column in COLUMNS:
         own, rest = joined[column].dropna(), others[column].dropna()
         if own.empty or rest.empty:
             continue
-        p_value, shift = float(mannwhitneyu(own, rest).pvalue), effect_sizes.shift(rest, own)
+        p_value = drift_tests.mann_whitney(rest.to_numpy(), own.to_numpy())
+        shift = effect_sizes.shift(rest, own)
         if p_value <= level and abs(shift) >= params.numerical_shift:
             table.append(
                 {
@@ -67,9 +69,10 @@ def _differences(joined: pd.DataFrame, others: pd.DataFrame, params: MonitoringP
                     "p_value": p_value,
                 }
             )
-    counts = pd.concat([part["mood"].value_counts() for part in (joined, others)], axis=1).fillna(0).to_numpy()
+    if joined.empty or others.empty:
+        return table
     shift = effect_sizes.shift(others["mood"], joined["mood"])
-    p_value = float(chi2_contingency(counts).pvalue) if len(counts) > 1 else 1.0
+    p_value = drift_tests.contingency(others["mood"], joined["mood"], level)
     if p_value <= level and shift >= params.categorical_shift:
         labelled, rest = (
             {mood: shares.get(mood, 0.0) for mood in MOODS}
