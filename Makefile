@@ -120,11 +120,11 @@ data: $(DEV)/.installed  ## fetch the dataset (dvc pull)
 	$(DEV)/bin/dvc pull
 
 # DVC runs the stages' commands by name, so that the environment must come first on the path.
-train: $(DEV)/.installed  ## say what it costs, then run what changed and a candidate needs, to the bundle (dvc repro)
+train: $(DEV)/.installed  ## say what it costs, then run what has changed for the candidates, up to the bundle (dvc repro)
 	@$(DEV)/bin/python -m pipelines.plan
 	PATH="$(CURDIR)/$(DEV)/bin:$$PATH" dvc repro
 
-compare: $(DEV)/.installed  ## the same for all models of params.yaml, and all of them by the gate's rule
+compare: $(DEV)/.installed  ## the same for all models of params.yaml, then compare them by the gate's rule
 	@$(DEV)/bin/python -m pipelines.plan models/dvc.yaml
 	PATH="$(CURDIR)/$(DEV)/bin:$$PATH" dvc repro models/dvc.yaml
 	@$(DEV)/bin/python -m pipelines.compare

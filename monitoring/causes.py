@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from monitoring import comparison
+from monitoring import comparison, effect_sizes
 from monitoring.comparison import ColumnDrift
 from service.moods import MOODS
 from service.observation import PROBABILITIES, RELIABLE
@@ -312,7 +312,7 @@ def find_onset(reference: pd.Series, current: pd.Series, column: ColumnDrift, le
         before, early, all_rows = (comparison.without_face(values) for values in (reference, head, current))
         drifted = early - before >= (all_rows - before) / 2
     else:
-        drifted = comparison.shift(reference, head) * np.sign(column.shift) >= abs(column.shift) / 2
+        drifted = effect_sizes.shift(reference, head) * np.sign(column.shift) >= abs(column.shift) / 2
     if drifted or comparison.chance(head, tail, level) > level:
         return Onset(int(rows[0]), before_window=True)
     return Onset(int(rows[position]), before_window=False)

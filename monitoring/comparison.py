@@ -20,19 +20,21 @@ import numpy as np
 import pandas as pd
 from evidently import DataDefinition, Dataset, Report
 from evidently.core.report import Snapshot
+from evidently.legacy.calculations.stattests import StatTest, register_stattest
 from evidently.legacy.calculations.stattests.registry import get_registered_stattest
 from evidently.legacy.core import ColumnType
 from evidently.metrics import RowCount, ValueDrift
 from evidently.presets import DataSummaryPreset
-from scipy.stats import rankdata
 
-from monitoring.drift_tests import CONTINGENCY, MANN_WHITNEY, contingency, mann_whitney
-from monitoring.log import NUMBERS
+from monitoring.distributions import NUMBERS
+from monitoring.drift_tests import contingency, mann_whitney
+from monitoring.effect_sizes import shares, shift
+from monitoring.log_sample import CATEGORIES
 from monitoring.params import MonitoringParams
 from service.observation import PROBABILITIES
 
-NUMERICAL: Final = tuple(name for name in NUMBERS if name != "latency_ms")
-CATEGORICAL: Final = ("mood", "reliability", "outcome")
+NUMERICAL: Final = NUMBERS
+CATEGORICAL: Final = CATEGORIES
 TESTED: Final = (*NUMERICAL, *CATEGORICAL)
 """The compared columns. Prometheus watches latency; that of the machine that made the reference says nothing here."""
 
@@ -43,6 +45,29 @@ network answered 0.00001 before: an irrelevant effect of slightly different ligh
 
 _FEW: Final = 10
 """Most distinct values, of both samples together, of a number that is tested as a category."""
+
+
+def _mann_whitney(reference: pd.Series, current: pd.Series, _: ColumnType, threshold: float) -> tuple[float, bool]:
+    p_value = mann_whitney(reference.to_numpy(), current.to_numpy())
+    return p_value, p_value <= threshold
+
+
+def _contingency(reference: pd.Series, current: pd.Series, _: ColumnType, threshold: float) -> tuple[float, bool]:
+    p_value = contingency(reference, current, threshold)
+    return p_value, p_value <= threshold
+
+
+MANN_WHITNEY: Final = StatTest(
+    "mannw_people", "Mann-Whitney p_value (rows of a person are alike)", [ColumnType.Numerical], 0.05
+)
+CONTINGENCY: Final = StatTest(
+    "contingency_people",
+    "chi-square p_value (rows of a person are alike)",
+    [ColumnType.Categorical, ColumnType.Numerical],
+    0.05,
+)
+register_stattest(MANN_WHITNEY, default_impl=_mann_whitney)
+register_stattest(CONTINGENCY, default_impl=_contingency)
 
 
 def comparable(rows: pd.DataFrame) -> pd.DataFrame:
@@ -135,13 +160,8 @@ class ColumnDrift:
     compared: int
 
 
-def choose_tests(reference: pd.DataFrame, current: pd.DataFrame, params: MonitoringParams) -> list[Test]:
-    """A test for every column that has values on both sides, in the order of `TESTED`."""
-    return _tests(comparable(reference), comparable(current), params)
-
-
 def _tests(reference: pd.DataFrame, current: pd.DataFrame, params: MonitoringParams) -> list[Test]:
-    """The tests of comparable rows."""
+    """A test for every column that has values on both sides of comparable rows, in the order of `TESTED`."""
     columns = [name for name in TESTED if reference[name].notna().any() and current[name].notna().any()]
     level = params.false_alarm_rate / max(1, len(columns))
     tests = []
@@ -260,27 +280,6 @@ def chance(reference: pd.Series, current: pd.Series, level: float) -> float:
     if not pd.api.types.is_numeric_dtype(reference) or _has_few_values(reference, current):
         return contingency(reference, current, level)
     return mann_whitney(reference.to_numpy(), current.to_numpy())
-
-
-def shift(reference: pd.Series, current: pd.Series) -> float:
-    """How far two samples without missing values are apart: Cliff's delta of numbers, in [-1, 1]; total variation
-    distance of categories, in [0, 1]."""
-    if pd.api.types.is_numeric_dtype(reference):
-        return cliffs_delta(reference.to_numpy(), current.to_numpy())
-    before, after = shares(reference), shares(current)
-    return sum(abs(after.get(key, 0) - before.get(key, 0)) for key in {*before, *after}) / 2
-
-
-def cliffs_delta(reference: np.ndarray, current: np.ndarray) -> float:
-    """P(current > reference) - P(current < reference) of two samples, from the ranks of the Mann-Whitney test."""
-    ranks = rankdata(np.concatenate([current, reference]))[: len(current)]
-    above = ranks.sum() - len(current) * (len(current) + 1) / 2
-    return float(2 * above / (len(current) * len(reference)) - 1)
-
-
-def shares(values: pd.Series) -> dict[str, float]:
-    """The share of each category."""
-    return {str(key): float(share) for key, share in values.value_counts(normalize=True).items()}
 
 
 def without_face(outcomes: pd.Series) -> float:

@@ -1,4 +1,4 @@
-"""Two-sample tests for frames of people, registered with Evidently.
+"""Two-sample tests for frames of people.
 
 The rows of one person are alike, and they follow one another in the log. Evidently's own tests take rows as
 independent, so a morning with ten people looks like a change of everything. The tests here count a sample for as many
@@ -12,8 +12,6 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-from evidently.legacy.calculations.stattests import StatTest, register_stattest
-from evidently.legacy.core import ColumnType
 from numpy.typing import NDArray
 from scipy.fft import irfft, next_fast_len, rfft
 from scipy.special import binom
@@ -127,30 +125,3 @@ def _independent(reference: NDArray[Any], current: NDArray[Any]) -> tuple[float,
     if m >= _NO_ORDER * len(reference):
         m = max(1.0, min(m, len(reference) * n / len(current)))
     return m, n
-
-
-def _mann_whitney_stat_test(
-    reference: pd.Series, current: pd.Series, _: ColumnType, threshold: float
-) -> tuple[float, bool]:
-    p_value = mann_whitney(reference.to_numpy(), current.to_numpy())
-    return p_value, p_value <= threshold
-
-
-def _contingency_stat_test(
-    reference: pd.Series, current: pd.Series, _: ColumnType, threshold: float
-) -> tuple[float, bool]:
-    p_value = contingency(reference, current, threshold)
-    return p_value, p_value <= threshold
-
-
-MANN_WHITNEY: Final = StatTest(
-    "mannw_people", "Mann-Whitney p_value (rows of a person are alike)", [ColumnType.Numerical], 0.05
-)
-CONTINGENCY: Final = StatTest(
-    "contingency_people",
-    "chi-square p_value (rows of a person are alike)",
-    [ColumnType.Categorical, ColumnType.Numerical],
-    0.05,
-)
-register_stattest(MANN_WHITNEY, default_impl=_mann_whitney_stat_test)
-register_stattest(CONTINGENCY, default_impl=_contingency_stat_test)

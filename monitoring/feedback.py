@@ -1,6 +1,6 @@
 """`python -m monitoring.feedback labels.csv`: what labels that arrive late say about the predictions they belong to.
 
-The labels are kept beside the drift report, which shows their figures from then on; the figures also go to the
+The labels are kept beside the drift report, which shows their metrics from then on; the metrics also go to the
 champion's version in MLflow. Without a file the labels that are kept already are used. `monitoring.labels` says what a
 file looks like.
 """
@@ -90,7 +90,7 @@ def unmatched(new: pd.DataFrame, unknown: set[str], rows: pd.DataFrame, version:
         new: Rows of the file.
         unknown: Requests whose labels cannot be joined.
         rows: Rows of these requests in the whole log, of all model versions.
-        version: Version of the figures.
+        version: Version of the metrics.
     """
     rows = rows[rows["request"].isin(unknown)]
     shared = set(rows.loc[rows["request"].duplicated(), "request"])
@@ -124,7 +124,7 @@ def main(
     since: Since = None,
     until: Until = None,
     log: LogPath = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print all figures as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all metrics as JSON.")] = False,
 ) -> None:
     """Say what late labels mean for the predictions they belong to. Exit codes: 0 done, 2 nothing could be joined."""
     params = read_monitoring()

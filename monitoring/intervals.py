@@ -1,4 +1,4 @@
-"""95 % intervals for figures of labelled live predictions, of which several may show the same person.
+"""95 % intervals for metrics of labelled live predictions, of which several may show the same person.
 
 Several pictures of a person say less than as many pictures of different people. If the persons are known, they are
 what is drawn and counted, not the rows.
@@ -6,6 +6,7 @@ what is drawn and counted, not the rows.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from math import ceil, sqrt
 from typing import Any, Final
@@ -24,6 +25,7 @@ Interval = tuple[float, float]
 """Lower and upper end."""
 
 _TAIL: Final = (1 - INTERVAL_LEVEL) / 2
+_MOST_LABELS: Final = 1 << 50  # bound of a search by halves
 
 
 @dataclass(frozen=True)
@@ -164,10 +166,6 @@ def labels_needed(share: float, size: int, effective_share: float, margin: float
     if half_width(share, size * effective_share) <= margin:
         return 0
     centre = sum(wilson(share, size * effective_share)) / 2
-    low, high = 1, 1
-    while half_width(centre, high) > margin:
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if half_width(centre, middle) > margin else (low, middle)
-    return max(1, ceil(high / effective_share) - size)
+    counts = range(1, _MOST_LABELS)
+    independent = counts[bisect_left(counts, True, key=lambda count: half_width(centre, count) <= margin)]
+    return max(1, ceil(independent / effective_share) - size)

@@ -1,4 +1,4 @@
-"""Figures of labelled live predictions, with intervals, beside those of the reference and of the released test."""
+"""Metrics of labelled live predictions, with intervals, beside those of the reference and of the released test."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ def recall_of_present(confusion: Counts) -> NDArray[np.float64]:
     return bootstrap.recall(confusion).sum(axis=-1) / np.maximum((confusion.sum(axis=-1) > 0).sum(axis=-1), 1)
 
 
-FIGURES: Final[dict[str, Metric]] = {
+METRICS: Final[dict[str, Metric]] = {
     "accuracy": bootstrap.accuracy,
     "weighted_f1": bootstrap.weighted_f1,
     "macro_recall": recall_of_present,
 }
-"""The main figures. Live labels may lack a mood, which must not count as recall 0."""
+"""The main metrics. Live labels may lack a mood, which must not count as recall 0."""
 
 
 def measure(window: Log, labels: pd.DataFrame, reference: Reference, params: MonitoringParams) -> dict[str, Any] | None:
-    """Figures of the labelled predictions.
+    """Metrics of the labelled predictions.
 
     Args:
         window: Rows of the reference's model version, `labelled` with all that have a label.
@@ -58,9 +58,9 @@ def measure(window: Log, labels: pd.DataFrame, reference: Reference, params: Mon
         - `images`, `people` (None if unknown), `more_labels` (until accuracy is known within `feedback.margin`)
         - `accuracy`, `weighted_f1`, `macro_recall` with intervals, `expected_calibration_error`
         - `recall`, `labels_by_mood`: by mood that has labels
-        - `expected`: the figures of the reference's photos with the labels' mix of moods; None if they lack a mood
+        - `expected`: the metrics of the reference's photos with the labels' mix of moods; None if they lack a mood
         - `difference`: live minus expected
-        - `released_test`: figures of the released model's tests, by name in `TESTS`
+        - `released_test`: metrics of the released model's tests, by name in `TESTS`
         - `by_mood`, `by_quality`, `confusion`: tables
         - `calibration`: mean `confidence`, `gap` to the accuracy, `bands`
         - `selection`: `share` of the predictions that are labelled, `differences` to the others, and
@@ -130,28 +130,30 @@ def sample_of(joined: pd.DataFrame) -> Sample:
 
 
 def released_test(model_version: str) -> dict[str, dict[str, Any]]:
-    """Figures of the released model's tests by name; empty if the champion in git is another version."""
+    """Metrics of the released model's tests by name; empty if the champion in git is another version."""
     champion = Champion.read()
     if champion is None or champion.record.version != model_version:
         return {}
     tests = champion.record.metrics["test"]
-    names = [name for figure in FIGURES for name in (figure, f"{figure}_interval")]
+    names = [name for metric in METRICS for name in (metric, f"{metric}_interval")]
     return {test: {name: tests[test][name] for name in ("images", *names)} for test in TESTS}
 
 
 def _live(sample: Sample, params: FeedbackParams) -> dict[str, Any]:
-    """The main figures of the labelled predictions."""
+    """The main metrics of the labelled predictions."""
     draws = sample.draws(params.resamples, np.random.default_rng(params.seed))
-    figures: dict[str, Any] = {}
-    for name, metric in FIGURES.items():
-        figures[name] = float(metric(sample.confusion))
-        figures[f"{name}_interval"] = intervals.named(intervals.of_metric(metric, draws, sample.people))
+    values: dict[str, Any] = {}
+    for name, metric in METRICS.items():
+        values[name] = float(metric(sample.confusion))
+        values[f"{name}_interval"] = intervals.named(intervals.of_metric(metric, draws, sample.people))
     share = share_with_interval(pd.Series(sample.right), sample.effective_share())
-    return figures | {"accuracy_interval": share["accuracy_interval"]}
+    return values | {"accuracy_interval": share["accuracy_interval"]}
 
 
 def _expected(photos: pd.DataFrame, confusion: Counts, params: FeedbackParams) -> dict[str, Any] | None:
-    """The main figures of the reference's photos, if each mood had as many images as it has labels.
+    """The main metrics of the reference's photos, if each mood had as many images as it has labels.
+
+    None if a mood with labels has no photo.
 
     Args:
         photos: Labelled rows of the reference.
@@ -163,31 +165,29 @@ def _expected(photos: pd.DataFrame, confusion: Counts, params: FeedbackParams) -
         return None
     own = sample_of(photos).confusion
     support = own.sum(axis=1)
-    if (wanted > support * wanted).any():  # a mood with labels has no photo
+    if ((wanted > 0) & (support == 0)).any():
         return None
     random = np.random.default_rng(params.seed)
     shares = own / np.maximum(support, 1)[:, None]
     drawn = np.stack(
         [
-            random.multinomial(count, share / max(share.sum(), 1e-12), params.resamples) / max(count, 1)
-            if count
-            else np.zeros((params.resamples, len(MOODS)))
+            random.multinomial(count, share, params.resamples) / max(count, 1)
             for count, share in zip(support, shares, strict=True)
         ],
         axis=1,
     )
-    figures: dict[str, Any] = {"images": int(support.sum())}
-    for name, metric in FIGURES.items():
-        figures[name] = float(metric(shares * wanted[:, None]))
+    values: dict[str, Any] = {"images": int(support.sum())}
+    for name, metric in METRICS.items():
+        values[name] = float(metric(shares * wanted[:, None]))
         low, high = bootstrap.percentiles(metric(drawn * wanted[:, None]), metrics.INTERVAL_LEVEL)
-        figures[f"{name}_interval"] = intervals.named((float(low), float(high)))
-    return figures
+        values[f"{name}_interval"] = intervals.named((float(low), float(high)))
+    return values
 
 
 def _difference(live: dict[str, Any], expected: dict[str, Any]) -> dict[str, Any]:
-    """Live minus expected, by figure."""
+    """Live minus expected, by metric."""
     values: dict[str, Any] = {}
-    for name in FIGURES:
+    for name in METRICS:
         first, second = live[f"{name}_interval"], expected[f"{name}_interval"]
         values[name] = live[name] - expected[name]
         values[f"{name}_interval"] = first and intervals.named(

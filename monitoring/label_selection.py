@@ -7,9 +7,8 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-from scipy.stats import chi2_contingency, mannwhitneyu
 
-from monitoring import intervals
+from monitoring import drift_tests, effect_sizes, intervals
 from monitoring.intervals import Interval
 from monitoring.log import Log
 from monitoring.params import FeedbackParams, MonitoringParams
@@ -48,32 +47,37 @@ def describe(window: Log, joined: pd.DataFrame, effective_share: float, params: 
 def _differences(joined: pd.DataFrame, others: pd.DataFrame, params: MonitoringParams) -> list[dict[str, Any]]:
     """Columns in which labelled predictions differ from the others, more than by chance and enough to matter.
 
-    Mann-Whitney tests for numbers, a chi-square test for the predicted mood; the false-alarm rate of 5 % is shared.
+    The tests of `monitoring.drift_tests`, to which the frames of a person count as about one; the false-alarm rate of
+    5 % is shared.
     """
+    joined, others = joined.sort_values("time"), others.sort_values("time")
     level = (1 - metrics.INTERVAL_LEVEL) / (len(COLUMNS) + 1)
     table: list[dict[str, Any]] = []
     for column in COLUMNS:
         own, rest = joined[column].dropna(), others[column].dropna()
         if own.empty or rest.empty:
             continue
-        test = mannwhitneyu(own, rest)
-        shift = 2 * float(test.statistic) / (len(own) * len(rest)) - 1  # Cliff's delta
-        if test.pvalue <= level and abs(shift) >= params.numerical_shift:
+        p_value = drift_tests.mann_whitney(rest.to_numpy(), own.to_numpy())
+        shift = effect_sizes.shift(rest, own)
+        if p_value <= level and abs(shift) >= params.numerical_shift:
             table.append(
                 {
                     "column": column,
                     "labelled": float(own.median()),
                     "others": float(rest.median()),
                     "shift": shift,
-                    "p_value": float(test.pvalue),
+                    "p_value": p_value,
                 }
             )
-    counts = pd.concat([part["mood"].value_counts() for part in (joined, others)], axis=1).fillna(0).to_numpy()
-    shares = [part["mood"].value_counts(normalize=True).reindex(MOODS, fill_value=0) for part in (joined, others)]
-    shift = float((shares[0] - shares[1]).abs().sum() / 2)
-    p_value = float(chi2_contingency(counts).pvalue) if len(counts) > 1 else 1.0
+    if joined.empty or others.empty:
+        return table
+    shift = effect_sizes.shift(others["mood"], joined["mood"])
+    p_value = drift_tests.contingency(others["mood"], joined["mood"], level)
     if p_value <= level and shift >= params.categorical_shift:
-        labelled, rest = ({mood: float(share) for mood, share in part.items()} for part in shares)
+        labelled, rest = (
+            {mood: shares.get(mood, 0.0) for mood in MOODS}
+            for shares in (effect_sizes.shares(part["mood"]) for part in (joined, others))
+        )
         table.append({"column": "mood", "labelled": labelled, "others": rest, "shift": shift, "p_value": p_value})
     return table
 

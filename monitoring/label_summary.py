@@ -1,4 +1,4 @@
-"""Figures of labelled predictions for people: sentences, and tables for the terminal.
+"""Metrics of labelled predictions for people: sentences, and tables for the terminal.
 
 All functions take the values of `monitoring.label_metrics.measure`.
 """
@@ -15,7 +15,7 @@ from rich.table import Column, Table
 from service.moods import MOODS
 
 MINUS: Final = "\N{MINUS SIGN}"
-_FIGURES: Final = {"accuracy": "accuracy", "weighted_f1": "weighted F1", "macro_recall": "macro recall"}
+_METRICS: Final = {"accuracy": "accuracy", "weighted_f1": "weighted F1", "macro_recall": "macro recall"}
 _TESTS: Final = {"photos": "test, photos", "ferplus": "test, FER2013"}
 _COLUMNS: Final = {"brightness": "brightness", "face_share": "face size", "sharpness": "sharpness"}
 _QUALITY_HEADER: Final = ("", "range", "labels", "right", "photos", "reference")
@@ -46,7 +46,7 @@ def tables(values: Mapping[str, Any]) -> Group:
         *(
             table
             for table in (
-                figures_table(values),
+                _metric_table(values),
                 _mood_table(values["by_mood"]),
                 _confusion_table(values["confusion"]),
                 _calibration_table(values["calibration"]["bands"]),
@@ -57,8 +57,8 @@ def tables(values: Mapping[str, Any]) -> Group:
     )
 
 
-def figure_rows(values: Mapping[str, Any]) -> list[tuple[str, str, dict[str, str]]]:
-    """The main figures, live and beside: what they are of, the number of images, and each figure in percent."""
+def metric_rows(values: Mapping[str, Any]) -> list[tuple[str, str, dict[str, str]]]:
+    """The main metrics, live and beside: what they are of, the number of images, and each metric in percent."""
     beside = {
         "live": values,
         "reference, same moods": values["expected"],
@@ -69,7 +69,7 @@ def figure_rows(values: Mapping[str, Any]) -> list[tuple[str, str, dict[str, str
         (
             title,
             f"{row['images']:,}" if "images" in row else "",
-            {name: _cell(row[figure], row[f"{figure}_interval"]) for figure, name in _FIGURES.items()},
+            {name: _cell(row[metric], row[f"{metric}_interval"]) for metric, name in _METRICS.items()},
         )
         for title, row in beside.items()
         if row
@@ -92,14 +92,6 @@ def quality_rows(values: Mapping[str, Any]) -> list[tuple[str, ...]]:
         )
         for index, (name, row) in enumerate(zip(names, rows, strict=True))
     ]
-
-
-def figures_table(values: Mapping[str, Any]) -> Table:
-    """The main figures, live and beside."""
-    table = _table("Percent, with 95 % intervals", "", "images", *_FIGURES.values())
-    for title, images, cells in figure_rows(values):
-        table.add_row(title, images, *cells.values())
-    return table
 
 
 def percent(share: float) -> str:
@@ -205,6 +197,14 @@ def _raters(values: Mapping[str, int]) -> list[str]:
         f"The mood that most gave counts; {_count(left_out, 'picture')} without one {'is' if left_out == 1 else 'are'} "
         "left out, which leaves easier ones."
     ]
+
+
+def _metric_table(values: Mapping[str, Any]) -> Table:
+    """The main metrics, live and beside."""
+    table = _table("Percent, with 95 % intervals", "", "images", *_METRICS.values())
+    for title, images, cells in metric_rows(values):
+        table.add_row(title, images, *cells.values())
+    return table
 
 
 def _mood_table(rows: list[dict[str, Any]]) -> Table:

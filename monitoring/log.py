@@ -61,6 +61,12 @@ class Log:
         return self.counted or Totals.of(self.rows)
 
     @property
+    def counts_beside_sample(self) -> dict[str, Counter[str]] | None:
+        """Number of all rows by value, by column of `CATEGORIES`; None if `rows` holds all rows."""
+        totals = self.totals
+        return totals.categories if totals.rows > len(self.rows) else None
+
+    @property
     def versions(self) -> dict[str, int]:
         """Number of rows by model version, also of other versions than that of `rows`."""
         if self.by_version is not None:

@@ -50,7 +50,7 @@ class RebaseParams(Section):
 
 
 class FeedbackParams(Section):
-    """How late labels become figures (`monitoring.label_metrics`).
+    """How late labels become metrics (`monitoring.label_metrics`).
 
     Attributes:
         margin: Wanted half-width of the 95 % interval of the accuracy, in [0, 1].
@@ -95,7 +95,7 @@ class MonitoringParams(Section):
         clock_tolerance_seconds: Allowed distance of a line's time before that of the line above it or after now.
         calibration_bins: Number of confidence bins for expected accuracy and calibration error.
         rebase: What a live window needs to become the reference.
-        feedback: How late labels become figures.
+        feedback: How late labels become metrics.
         webhook: How an alarm is sent.
     """
 

@@ -20,7 +20,6 @@ from monitoring.log import Log
 from monitoring.params import RebaseParams, read_monitoring
 from monitoring.reference import DISTRIBUTIONS_FILE, REBASED, RECORD_FILE, RebaseRecord, Reference, write_rebased
 from monitoring.window import LogPath, ModelVersion, Newest, Since, Until, read_window
-from pipelines.registry.mlflow_connection import StoreUnreachable
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -78,7 +77,7 @@ def main(
         shutil.rmtree(REBASED, ignore_errors=True)
         typer.echo("The reference is the one that came with the champion.")
         version = Reference.load().model_version
-        _record(version, "rebase undone", {"reference": "photos", "reference_reason": "undone"})
+        tracking.log(version, "rebase undone", {}, {"reference": "photos", "reference_reason": "undone"})
         return
     if not reason:
         raise typer.BadParameter("say why the window is accepted", param_hint="--reason")
@@ -101,15 +100,7 @@ def main(
         "reference_rows": str(record.rows),
         "reference_reason": record.reason,
     }
-    _record(record.model_version, "rebase", tags, (REBASED / DISTRIBUTIONS_FILE, REBASED / RECORD_FILE))
-
-
-def _record(version: str, run_name: str, tags: dict[str, str], artifacts: tuple[Path, ...] = ()) -> None:
-    """Log to MLflow; a failure is a warning, since the reference lies in the bundle."""
-    try:
-        tracking.log(version, run_name, {}, tags, artifacts)
-    except (Exception, StoreUnreachable) as error:
-        typer.echo(f"Nothing was recorded in MLflow: {error}", err=True)
+    tracking.log(record.model_version, "rebase", {}, tags, (REBASED / DISTRIBUTIONS_FILE, REBASED / RECORD_FILE))
 
 
 if __name__ == "__main__":

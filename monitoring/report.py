@@ -49,7 +49,7 @@ def facts(verdict: Verdict, rows: pd.DataFrame, reference: pd.DataFrame) -> dict
         "columns": sorted(verdict.columns, key=lambda column: (not column.drifted, -abs(column.shift)))[
             :_COLUMNS_SHOWN
         ],
-        "label_figures": label_summary.figure_rows(verdict.labels) if verdict.labels else [],
+        "label_metrics": label_summary.metric_rows(verdict.labels) if verdict.labels else [],
         "label_quality": label_summary.quality_rows(verdict.labels) if verdict.labels else [],
         "chart": _chart(verdict, rows, reference),
         "skipped": {

@@ -60,7 +60,7 @@ def update(counts: Mapping[pd.Timestamp, int], read: Read, reference: Reference,
         if count >= max(params.min_rows, seen) and (count > seen or judged is None or judged.judged_by != judge):
             due[start] = min(count, params.sample_rows)
     for start, window in (entry for starts in _batches(due, _ROWS_AT_ONCE) for entry in read(starts).items()):
-        exact = window.totals.categories if window.totals.rows > len(window.rows) else None
+        exact = window.counts_beside_sample
         columns = comparison.compare(reference.rows, window.rows, params, counts=exact, complete=False)
         drifted = [column.column for column in columns if column.drifted]
         judgement = Judgement(

@@ -108,8 +108,8 @@ def reach(
     """
     rows, totals = log.rows, log.totals
     enough = totals.rows >= params.min_rows
-    sampled = totals.categories if totals.rows > len(rows) else None
-    columns = comparison.compare(reference.rows, rows, params, counts=sampled) if enough else []
+    counts = log.counts_beside_sample
+    columns = comparison.compare(reference.rows, rows, params, counts=counts) if enough else []
     named = _name_causes(reference, rows, columns, params)
     answered = rows[rows["outcome"] == "answered"]
     bins = params.calibration_bins

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 PARAMS: Final = Path("params.yaml")
+DVC_LOCK: Final = Path("dvc.lock")
 FER2013: Final = Path("data/fer2013.parquet")
 PHOTOS: Final = Path("data/photos.parquet")
 

@@ -5,9 +5,9 @@
 The model is named by its name in `params.yaml`, if it is trained and evaluated, or by the beginning of a digest: that
 of a release in the ledger, or that of a model in MLflow (tag `model_digest`). One command changes all that belongs
 together: `models/champion`, the bundle with its model card, the drift reference, the ledger, the changelog, DVC's lock
-and the alias in MLflow. If something fails, everything stays as it was; only a store of MLflow that does not answer is
-no more than a warning. The ledger says who did it, when, why and what the gate said. All other models that there are
-now are withdrawn: the stage `register` does not promote them.
+and the alias in MLflow. If something fails, everything stays as it was. An MLflow store that does not answer is only a
+warning. The ledger says who did it, when, why and what the gate said. All other models that there are now are
+withdrawn: the stage `register` does not promote them.
 
 To go back to an earlier release, use `python -m pipelines.rollback`.
 """
@@ -55,13 +55,9 @@ def find(name: str, directory: Path) -> tuple[Candidate, dict[str, Any]]:
         return Candidate.of(name), runs.training_parameters(name)
     if _DIGEST.fullmatch(name):
         name = next((entry.model for entry in Ledger.read().entries if entry.digest.startswith(name)), name)
-        for other in known:
-            try:
-                candidate = Candidate.of(other)
-            except FileNotFoundError:
-                continue
+        for candidate in Candidate.all_evaluated():
             if candidate.digest.startswith(name):
-                return candidate, runs.training_parameters(other)
+                return candidate, runs.training_parameters(candidate.architecture)
         return _in_registry(name, directory)
     raise LookupError(f"There is no model {name!r} in {paths.PARAMS}; it has {', '.join(known)}.")
 
@@ -70,8 +66,7 @@ def _in_registry(digest: str, directory: Path) -> tuple[Candidate, dict[str, Any
     """A model in MLflow by the beginning of its digest; see `find`."""
     with mlflow_connection.plain_errors():
         mlflow_store.connect()
-        versions = mlflow.MlflowClient().search_model_versions(f"name = '{mlflow_store.REGISTERED_MODEL}'")
-        found = [one for one in versions if one.tags.get(mlflow_store.DIGEST_TAG, "").startswith(digest)]
+        found = [one for one in mlflow_store.versions() if mlflow_store.model_digest(one).startswith(digest)]
         if len(found) != 1 or not found[0].run_id:
             raise LookupError(f"Neither {paths.PARAMS} nor MLflow has one model whose digest begins with {digest}.")
         run_id = found[0].run_id

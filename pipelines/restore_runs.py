@@ -66,7 +66,7 @@ def restore_challenger(candidates: Sequence[Candidate]) -> None:
     digest = (decision.get("challenger") or {}).get("digest")
     challenger = next((one for one in candidates if one.digest == digest), None)
     champion = mlflow_store.champion_version()
-    if challenger is None or champion is None or champion.tags.get(mlflow_store.DIGEST_TAG) == digest:
+    if challenger is None or champion is None or mlflow_store.model_digest(champion) == digest:
         return
     run_id = runs.ensure_run(challenger)
     version = mlflow_store.ensure_version(challenger.digest, run_id)
@@ -80,7 +80,7 @@ def restore_challenger(candidates: Sequence[Candidate]) -> None:
 def card_of(version: ModelVersion) -> Path | None:
     """The released model card, if it is that of a version."""
     card, released = paths.BUNDLE / "classifier" / MODEL_CARD_FILE, Champion.read()
-    if released is None or not card.exists() or released.record.digest != version.tags.get(mlflow_store.DIGEST_TAG):
+    if released is None or not card.exists() or released.record.digest != mlflow_store.model_digest(version):
         return None
     metadata = ClassifierMetadata.model_validate_json(card.with_name(METADATA_FILE).read_bytes())
     return (

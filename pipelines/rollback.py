@@ -5,9 +5,9 @@
 
 One command brings back what belongs together, from git's history: `models/champion`, the bundle with its model card,
 the drift reference and the reports about them. It writes the ledger, the changelog and DVC's lock, and moves the alias
-in MLflow. If something fails, everything stays as it was; only a store of MLflow that does not answer is no more than a
-warning. The release has its old number again. All other models that there are now are withdrawn: the stage `register`
-does not promote them, so that `dvc repro` does not undo the rollback.
+in MLflow. If something fails, everything stays as it was. An MLflow store that does not answer is only a warning. The
+release has its old number again. All other models that there are now are withdrawn: the stage `register` does not
+promote them, so that `dvc repro` does not undo the rollback.
 
 A release whose files were never committed is made again from the model in MLflow.
 """
@@ -44,7 +44,7 @@ _OWN_INPUTS: Final = (
     paths.PEOPLE,
     *map(paths.face_set, ("validation", "test")),
 )
-"""Inputs of these stages that belong to a release: with other photos its reference is still its reference."""
+"""Inputs of these stages that belong to a release: its outputs hold although these have changed since."""
 
 
 def bring_back(commit: Commit, work: Path) -> list[str]:
@@ -65,7 +65,7 @@ def bring_back(commit: Commit, work: Path) -> list[str]:
             if _inputs(commit.locked(stage)) == _inputs(history.locked(stage)):
                 stages.append(stage)
     new = {path: commit.extract(path, work) for path in moved if commit.holds(path)}
-    # What the first releases did not do: the champion's graph is the released file, and the bundle says its digest.
+    # In the first releases the champion's graph is not the released file, and the bundle does not say its digest.
     (new[paths.CHAMPION] / GRAPH_FILE).write_bytes((new[history.CLASSIFIER] / GRAPH_FILE).read_bytes())
     champion = Champion.read(new[paths.CHAMPION])
     assert champion is not None

@@ -153,7 +153,10 @@ class Admission:
         if isinstance(outcome, StoppedError):
             return None
         if isinstance(outcome, MeaaError):
-            raise outcome
+            try:
+                raise outcome
+            finally:
+                del outcome  # its traceback holds this frame, and this frame the work: a cycle would keep the image
         result: T = outcome
         return result
 

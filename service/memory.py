@@ -43,18 +43,18 @@ def give_back() -> None:
         malloc_trim(0)
 
 
-class Returns:
-    """Gives free memory back after large requests, at most once a second. It is used from one event loop."""
+class Trimmer:
+    """Gives free memory back after large requests, at most once a second; for one event loop."""
 
     def __init__(self) -> None:
         self._due = False
 
-    def ask(self) -> None:
-        """Give memory back in a second."""
+    def schedule(self) -> None:
+        """Give memory back in a second, unless that is due already."""
         if not self._due:
             self._due = True
-            asyncio.get_running_loop().call_later(_PAUSE, self._give_back)
+            asyncio.get_running_loop().call_later(_PAUSE, self._start)
 
-    def _give_back(self) -> None:
+    def _start(self) -> None:
         self._due = False
         asyncio.get_running_loop().run_in_executor(None, give_back)

@@ -65,7 +65,7 @@ class Processing:
         filter_settings: FilterSettings,
         settings: Settings,
         *,
-        returns: memory.Returns,
+        trimmer: memory.Trimmer,
         record: Recorder | None = None,
     ) -> None:
         """Nothing waits yet.
@@ -74,13 +74,13 @@ class Processing:
             estimator: Detector and classifier.
             filter_settings: Parameters of the mood filter of sessions.
             settings: Limits on images and queues.
-            returns: What gives memory back after large images.
+            trimmer: What gives memory back after large images.
             record: See `service.prediction_log.record`; None if there is no log.
         """
         self.estimator = estimator
         self.filter = filter_settings
         self._max_pixels = settings.max_pixels
-        self._memory = returns
+        self._trimmer = trimmer
         self._log = record
         self._admission = Admission(threads=settings.threads, max_queue=settings.max_queue, max_wait=settings.max_wait)
         # One at a time, so that large images neither take the threads of small ones nor add up in memory.
@@ -208,7 +208,7 @@ class Processing:
             try:
                 return await self._large.run(by_process, given_up=given_up, stop=self._decoder.stop)
             finally:
-                self._memory.ask()
+                self._trimmer.schedule()
         return await self._admission.run(functools.partial(work, functools.partial(load, header)), given_up=given_up)
 
     def _estimate(self, options: Options, decode: Decoder) -> MoodResponse:

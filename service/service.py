@@ -196,15 +196,15 @@ class MoodEstimation:
         worker.harden()
         bento = MoodEstimation.bento  # type: ignore[attr-defined]  # the decorator turns the class into a service
         directory = bundle.find(bento, SETTINGS.bundle)
-        returns = memory.Returns()
+        trimmer = memory.Trimmer()
         self._processing = Processing(
             MoodEstimator.load(directory),
             FilterSettings.read(directory),
             SETTINGS,
-            returns=returns,
+            trimmer=trimmer,
             record=record if enabled() else None,
         )
-        self._buffer = WebSocketProtocol.room = Buffer(SETTINGS.max_buffer, after_large=returns.ask)
+        self._buffer = WebSocketProtocol.room = Buffer(SETTINGS.max_buffer, after_large=trimmer.schedule)
         self.sessions = LiveSessions(self._processing, SETTINGS)
         metrics.merge_ended()
         metrics.prepare(

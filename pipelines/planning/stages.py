@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from typing import Any, Final
 
-TRAININGS: Final = ("train", "fine_tune", "distil")
-"""Stages that train a model; its name follows the `@`."""
+from pipelines.registry.provenance import TRAINING_STAGES
 
-_NOT_REPEATABLE: Final = (*TRAININGS, "teach")
+_NOT_REPEATABLE: Final = (*TRAINING_STAGES, "teach")
 """Stages that do not make the same bytes from the same inputs."""
 _MISSING: Final = "deleted"
 
@@ -40,7 +39,7 @@ class Step:
     def model(self) -> str | None:
         """The model that the stage trains; None if it trains none."""
         name, _, model = self.stage.rpartition(":")[2].partition("@")
-        return model if name in TRAININGS else None
+        return model if name in TRAINING_STAGES else None
 
 
 def plan(target: str) -> list[Step]:

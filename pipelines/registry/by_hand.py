@@ -11,8 +11,7 @@ from typing import Final
 import mlflow
 
 from pipelines import paths
-from pipelines.params import Params
-from pipelines.registry import changelog, dvc_lock, history, mlflow_connection, mlflow_store, results, transaction
+from pipelines.registry import changelog, history, mlflow_connection, mlflow_store, results, transaction
 from pipelines.registry.candidates import Candidate
 from pipelines.registry.champion import Champion
 from pipelines.registry.releases import Ledger, Release
@@ -24,7 +23,7 @@ REPORTS: Final = (paths.DETECTOR_EQUIVALENCE,)
 """Reports about the released classifier that are made again only by `dvc repro`."""
 CHANGED: Final = (paths.CHAMPION, paths.RELEASES, *BUNDLE, *REPORTS, paths.COMPARISON / results.RESULTS_FILE)
 """What a decision by hand changes and DVC knows."""
-TOUCHED: Final = (*CHANGED, results.README, changelog.CHANGELOG, dvc_lock.LOCK)
+TOUCHED: Final = (*CHANGED, results.README, changelog.CHANGELOG, paths.DVC_LOCK)
 """All that a decision by hand changes."""
 
 
@@ -44,13 +43,7 @@ def require_committed(ledger: Ledger) -> None:
 
 def others(champion: Candidate) -> set[str]:
     """Digests of all trained and evaluated models but one."""
-    found = set()
-    for name in Params.read().evaluated:
-        try:
-            found.add(Candidate.of(name).digest)
-        except FileNotFoundError:  # not trained or not evaluated yet
-            continue
-    return found - {champion.digest}
+    return {candidate.digest for candidate in Candidate.all_evaluated()} - {champion.digest}
 
 
 def run_stage(module: str) -> None:

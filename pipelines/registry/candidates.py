@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from dataclasses import dataclass
@@ -101,6 +102,15 @@ class Candidate:
             FileNotFoundError: see `read`.
         """
         return cls.read(paths.MODELS / architecture, Params.read().evaluation(architecture))
+
+    @classmethod
+    def all_evaluated(cls) -> list[Candidate]:
+        """The models of `params.yaml` that are trained and evaluated."""
+        found = []
+        for name in Params.read().evaluated:
+            with contextlib.suppress(FileNotFoundError):
+                found.append(cls.of(name))
+        return found
 
 
 def identity(run_id: str, *, mirror_averaging: bool) -> str:

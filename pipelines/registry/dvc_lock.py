@@ -1,8 +1,7 @@
 """DVC's record of stages whose outputs a promotion or rollback has replaced.
 
-`dvc commit` would do, but says of a whole stage that it is up to date, and of all its inputs too. Here only the hashes
-of the replaced paths are renewed, and only if they were those of the files before: a stage that had something to do
-still has it.
+`dvc commit` would record a whole stage as up to date, with all its inputs. Here only the hashes of the replaced paths
+are renewed, and only if they were those of the files before: a stage that had to run still has to.
 """
 
 from __future__ import annotations
@@ -10,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from dvc.exceptions import NotDvcRepoError
 from dvc.output import Output
 from dvc.repo import Repo
 from dvc.utils.serialize import modify_yaml
 
-LOCK: Final = Path("dvc.lock")
+from pipelines import paths
 
 
 @dataclass(frozen=True)
@@ -44,10 +43,10 @@ class Recorded:
 
     def renew(self, stages: Collection[str]) -> None:
         """Write the present hashes of the paths to the lock, in the entries of stages whose hash was the one before."""
-        if not LOCK.exists():
+        if not paths.DVC_LOCK.exists():
             return
         now = Recorded.of(self.entries)
-        with modify_yaml(str(LOCK)) as lock:
+        with modify_yaml(str(paths.DVC_LOCK)) as lock:
             for name in stages:
                 for entry in [one for kind in ("deps", "outs") for one in lock["stages"].get(name, {}).get(kind, [])]:
                     before, after = (recorded.entries.get(Path(entry["path"])) for recorded in (self, now))

@@ -18,7 +18,6 @@ from pipelines.registry.releases import Release
 from service.classifier import GRAPH_FILE, METADATA_FILE, InputSpec, digest_of
 
 CLASSIFIER: Final = paths.BUNDLE / "classifier"
-_LOCK: Final = Path("dvc.lock")
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Commit:
 
     def locked(self, stage: str) -> dict[str, Any]:
         """DVC's record of a stage at the commit; empty if there is none."""
-        return _stage(self._read(_LOCK), stage)
+        return _stage(self._read(paths.DVC_LOCK), stage)
 
     def _read(self, path: Path) -> bytes | None:
         """The content of a file; None if the commit lacks it."""
@@ -85,7 +84,7 @@ def find(release: Release) -> Commit | None:
 
 def locked(stage: str) -> dict[str, Any]:
     """DVC's record of a stage now; empty if there is none."""
-    return _stage(_LOCK.read_bytes() if _LOCK.exists() else None, stage)
+    return _stage(paths.DVC_LOCK.read_bytes() if paths.DVC_LOCK.exists() else None, stage)
 
 
 def _stage(lock: bytes | None, stage: str) -> dict[str, Any]:

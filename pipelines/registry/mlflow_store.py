@@ -80,15 +80,6 @@ def logged_model(run_id: str) -> LoggedModel:
     return models[0]
 
 
-def logged_model_id(run_id: str) -> str:
-    """Id of the last model that a run logged.
-
-    Raises:
-        LookupError: the run logged none.
-    """
-    return logged_model(run_id).model_id
-
-
 def step_of(run_id: str, model_id: str) -> int:
     """The step, which is the epoch, at which a run logged a model."""
     outputs = mlflow.get_run(run_id).outputs
@@ -140,10 +131,14 @@ def version_by_alias(alias: str) -> ModelVersion | None:
         raise
 
 
+def versions() -> list[ModelVersion]:
+    """All versions of the registered model."""
+    return list(mlflow.MlflowClient().search_model_versions(f"name = '{REGISTERED_MODEL}'"))
+
+
 def find_version(digest: str) -> ModelVersion | None:
     """The version of a model by its digest; None if the registry does not know the model."""
-    versions = mlflow.MlflowClient().search_model_versions(f"name = '{REGISTERED_MODEL}'")
-    return next((version for version in versions if version.tags.get(DIGEST_TAG) == digest), None)
+    return next((version for version in versions() if model_digest(version) == digest), None)
 
 
 def ensure_version(digest: str, run_id: str) -> ModelVersion:
@@ -176,6 +171,11 @@ def annotate(version: ModelVersion, reason: str, tags: Mapping[str, object]) -> 
     client.update_model_version(REGISTERED_MODEL, str(version.version), description=reason)
     for key, value in {**tags, REASON_TAG: reason}.items():
         client.set_model_version_tag(REGISTERED_MODEL, str(version.version), key, str(value))
+
+
+def model_digest(version: ModelVersion) -> str:
+    """Digest of a version's trained model; empty if it has none."""
+    return str(version.tags.get(DIGEST_TAG, ""))
 
 
 def reason_of(version: ModelVersion) -> str:

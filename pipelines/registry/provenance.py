@@ -12,7 +12,12 @@ from typing import Any, Final
 import psutil
 import yaml
 
-_LOCKS: Final = (Path("dvc.lock"), Path("models/dvc.lock"))
+from pipelines import paths
+
+TRAINING_STAGES: Final = ("train", "fine_tune", "distil")
+"""Stages that train a model; its name follows the `@`."""
+
+_LOCKS: Final = (paths.DVC_LOCK, Path("models/dvc.lock"))
 
 
 def git_commit_of(path: Path) -> str:

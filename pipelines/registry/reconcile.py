@@ -30,13 +30,13 @@ def follow_git(champion: Champion | None, ledger: Ledger) -> str:
             return ""
         return (
             f"Git has no champion, the registry has {_title(version)}. Git decides: the gate chooses the first one. "
-            f"To take the registry's: python -m pipelines.promote {_digest(version)[:12]} --reason WHY"
+            f"To take the registry's: {_promote(version)}"
         )
     mine = f"release {champion.record.version} ({champion.record.architecture})"
     if version is None:
         promotion.sync_from_git(champion)
         return f"The registry had no champion. It has git's now, {mine}."
-    if _digest(version) == champion.record.digest:
+    if mlflow_store.model_digest(version) == champion.record.digest:
         if any(version.tags.get(key) != value for key, value in promotion.release_tags(champion).items()):
             promotion.sync_from_git(champion)
         return ""
@@ -44,14 +44,11 @@ def follow_git(champion: Champion | None, ledger: Ledger) -> str:
     if _is_newer(version, ledger):
         return f"{differs} That release is newer than {paths.RELEASES} knows: git pull. Until then git's is compared."
     promotion.sync_from_git(champion)
-    known = [entry for entry in ledger.entries if entry.model == _digest(version)]
+    known = [entry for entry in ledger.entries if entry.model == mlflow_store.model_digest(version)]
     why = (
         f"in {paths.RELEASES} it was replaced by {mine}" if known else f"{paths.RELEASES} has never had it as a release"
     )
-    return (
-        f"{differs} Git decides, and {why}: the registry has git's now. To take the other: "
-        f"python -m pipelines.promote {_digest(version)[:12]} --reason WHY"
-    )
+    return f"{differs} Git decides, and {why}: the registry has git's now. To take the other: {_promote(version)}"
 
 
 def require_newest(ledger: Ledger) -> None:
@@ -93,9 +90,9 @@ def fetch(release: Release, directory: Path) -> Champion:
     return promotion.as_champion(candidate, release.reason, decision, parameters)
 
 
-def _digest(version: ModelVersion) -> str:
-    """Digest of a version's trained model."""
-    return str(version.tags.get(mlflow_store.DIGEST_TAG, ""))
+def _promote(version: ModelVersion) -> str:
+    """The command that releases a version's model."""
+    return f"python -m pipelines.promote {mlflow_store.model_digest(version)[:12]} --reason WHY"
 
 
 def _is_newer(version: ModelVersion, ledger: Ledger) -> bool:

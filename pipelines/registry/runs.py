@@ -44,7 +44,6 @@ _EVALUATED: Final = "evaluated"
 """Tag of a training's run: digest of the metrics that its latest evaluation wrote."""
 _EVALUATION_RUN: Final = "evaluation_run_id"
 """Tag of a training's run: id of the run of its latest evaluation."""
-_TRAINING_STAGES: Final = ("train", "fine_tune", "distil")
 
 
 def training_parameters(name: str) -> dict[str, Any]:
@@ -69,7 +68,7 @@ def training_parameters(name: str) -> dict[str, Any]:
 
 def _locked(name: str) -> dict[str, Any]:
     """DVC's record of the parameters of the stage that trains a model; empty if there is none."""
-    stages = (f"{stage}@{name}" for stage in _TRAINING_STAGES)
+    stages = (f"{stage}@{name}" for stage in provenance.TRAINING_STAGES)
     return next(filter(None, map(provenance.locked_params, stages)), {})
 
 
@@ -116,7 +115,9 @@ def _restore_training(directory: Path, original_run_id: str, parameters: Mapping
     """
     model = keras.models.load_model(directory / MODEL_FILE, compile=False)
     name, past = str(parameters["architecture"]), past_of_training(directory)
-    faces = (provenance.locked_dependency(f"{stage}@{name}", paths.face_set("train")) for stage in _TRAINING_STAGES)
+    faces = (
+        provenance.locked_dependency(f"{stage}@{name}", paths.face_set("train")) for stage in provenance.TRAINING_STAGES
+    )
     with pipeline_run.stage("train", name, past=past) as run_id:
         training_run.log_inputs(parameters, past.commit, next((md5 for md5 in faces if md5 != "unknown"), "unknown"))
         training_run.record_results(model, directory, past.end)
@@ -127,10 +128,8 @@ def _restore_training(directory: Path, original_run_id: str, parameters: Mapping
 
 def past_of_training(directory: Path) -> Past:
     """When a model was trained: as `training.json` says, or else when Keras saved it."""
-    summary, commit = (
-        json.loads((directory / SUMMARY_FILE).read_text()),
-        provenance.git_commit_of(directory / MODEL_FILE),
-    )
+    summary = json.loads((directory / SUMMARY_FILE).read_text())
+    commit = provenance.git_commit_of(directory / MODEL_FILE)
     committed = provenance.git_date_of(commit)
     if "ended" in summary:
         start, end = (datetime.fromisoformat(summary[key]) for key in ("started", "ended"))

@@ -19,16 +19,15 @@ from monitoring.log import Log
 from monitoring.params import MonitoringParams
 from monitoring.reference import Reference
 from service.moods import MOODS
+from service.observation import PROBABILITIES
 from tests.support.mlflow_stores import closed_port
-from tests.support.predictions import NOW, predictions
+from tests.support.predictions import NOW, as_log, predictions
 
 Rows = list[dict[str, Any]]
 
 
 def window(rows: Rows) -> Log:
-    """Rows as the log reader gives them."""
-    table = pd.DataFrame(rows)
-    return Log(table.assign(time=pd.to_datetime(table["time"], utc=True)), {})
+    return as_log(pd.DataFrame(rows))
 
 
 def labelled(rows: Rows, moods: list[str], persons: list[str] | None = None) -> pd.DataFrame:
@@ -171,6 +170,22 @@ def test_a_random_choice_is_called_none(reference: Reference, params: Monitoring
     values = measured(rows, labelled(rows, noisy(rows[:200], 5)), reference, params)
     assert values["selection"]["differences"] == []
     assert any("They look like the others" in sentence for sentence in values["sentences"])
+
+
+def test_people_who_were_chosen_at_random_are_called_a_random_choice(
+    reference: Reference, params: MonitoringParams
+) -> None:
+    for seed in range(5):
+        random = np.random.default_rng(seed)
+        rows = predictions(600, seed=1)
+        for person in range(60):  # each looks alike in ten frames that follow one another
+            light, first = random.normal(0.5, 0.1), rows[10 * person]
+            own = {name: first[name] for name in (*PROBABILITIES, "mood", "confidence", "face_share", "sharpness")}
+            for row in rows[10 * person : 10 * person + 10]:
+                row |= own | {"brightness": light}
+        chosen = [10 * person + frame for person in sorted(random.permutation(60)[:15]) for frame in range(10)]
+        values = measured(rows, labelled(rows, noisy(rows, 5)).iloc[chosen], reference, params)
+        assert values["selection"]["differences"] == []
 
 
 def test_labels_count_also_if_the_window_is_a_sample_without_their_rows(

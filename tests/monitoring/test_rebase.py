@@ -18,7 +18,7 @@ from monitoring.log import Log
 from monitoring.params import MonitoringParams
 from monitoring.reference import DISTRIBUTIONS_FILE, RECORD_FILE, REFERENCE_FILE, Reference, write
 from tests.conftest import ROOT
-from tests.support.predictions import NOW, Write, predictions
+from tests.support.predictions import NOW, Write, as_log, predictions
 
 Rebase = Callable[..., Reference]
 """Type of the fixture `rebased`: makes a log's rows the reference and loads it."""
@@ -26,8 +26,7 @@ Rebase = Callable[..., Reference]
 
 def window(count: int, seed: int, *, brightness: float = 0.5, version: str = "7") -> Log:
     """Predictions of the last minutes, as the log has them: with five decimal places."""
-    rows = pd.DataFrame(predictions(count, seed, brightness=brightness, version=version)).round(5)
-    return Log(rows.assign(time=pd.to_datetime(rows["time"], utc=True)), {})
+    return as_log(pd.DataFrame(predictions(count, seed, brightness=brightness, version=version)).round(5))
 
 
 def without_face(log: Log, every: int) -> Log:

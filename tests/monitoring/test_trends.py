@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import pandas as pd
@@ -15,8 +15,8 @@ from monitoring import trends, verdict
 from monitoring.dashboard import DRIFTED
 from monitoring.log import Log, Totals
 from monitoring.params import MonitoringParams
-from monitoring.reference import RebaseRecord, Reference
-from tests.support.predictions import NOW, predictions
+from monitoring.reference import Reference
+from tests.support.predictions import NOW, predictions, rebase_record
 
 FIRST = pd.Timestamp(NOW).floor("D") - pd.Timedelta(days=10)
 
@@ -44,18 +44,8 @@ def day(seed: int, *, brightness: float = 0.5, count: int = 150) -> pd.DataFrame
 @pytest.fixture
 def rebased(reference: Reference) -> Reference:
     """A reference that is a window of dark frames."""
-    record = RebaseRecord(
-        model_version="7",
-        model_digest=None,
-        first=NOW - timedelta(days=3),
-        last=NOW,
-        rows=400,
-        hours=9,
-        reason="a dark ward",
-        accepted=NOW,
-    )
     rows = pd.DataFrame(predictions(400, seed=9, brightness=0.25)).assign(source="live", label=None)
-    return replace(reference, rows=rows, rebased=record)
+    return replace(reference, rows=rows, rebased=rebase_record())
 
 
 def runs(params: MonitoringParams) -> Iterator[Any]:

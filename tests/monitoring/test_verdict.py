@@ -13,7 +13,7 @@ from monitoring.log import Log
 from monitoring.params import MonitoringParams
 from monitoring.reference import REFERENCE_FILE, RebaseRecord, Reference, write
 from monitoring.verdict import Verdict
-from tests.support.predictions import NOW, TOLERANCE, Write, predictions
+from tests.support.predictions import NOW, TOLERANCE, Write, as_log, predictions, rebase_record
 
 
 def judge(path: Path, reference: Reference, params: MonitoringParams) -> Verdict:
@@ -82,13 +82,9 @@ def darken(rows: pd.DataFrame, dark: slice) -> pd.DataFrame:
     return rows
 
 
-def of_log(rows: pd.DataFrame) -> Log:
-    return Log(rows.assign(time=pd.to_datetime(rows["time"], utc=True)), {})
-
-
 def test_the_camera_hides_no_dark_hours(reference, params) -> None:
     rows = darken(another_camera(pd.DataFrame(predictions(600, seed=1))), slice(400, None))
-    found = verdict.reach(of_log(rows), reference, params)
+    found = verdict.reach(as_log(rows), reference, params)
     assert found.headline.startswith("Drifted against the reference photos: darker faces, larger frames")
     assert found.since is not None
     assert abs(found.since - (NOW - timedelta(minutes=200))) < timedelta(minutes=10)
@@ -100,7 +96,7 @@ def test_the_camera_hides_no_dark_hours(reference, params) -> None:
 
 def test_the_camera_hides_no_dark_place_that_is_used_all_day(reference, params) -> None:
     rows = darken(another_camera(pd.DataFrame(predictions(600, seed=1))), slice(0, None, 3))
-    found = verdict.reach(of_log(rows), reference, params)
+    found = verdict.reach(as_log(rows), reference, params)
     assert {"darker", "higher_resolution"} <= {cause.name for cause in found.causes}
 
 
@@ -109,37 +105,27 @@ def test_the_camera_hides_no_other_moods_that_begin_at_noon(reference, params) -
     other = pd.DataFrame(predictions(1500, seed=2)).query("mood == 'positive'").head(300)
     moods = [name for name in rows if name.startswith("probability_") or name in ("mood", "confidence", "entropy")]
     rows.loc[300:, moods] = other[moods].to_numpy()
-    found = verdict.reach(of_log(rows), reference, params)
+    found = verdict.reach(as_log(rows), reference, params)
     assert found.causes[0].name == "mood_mix"
     assert "higher_resolution" in {cause.name for cause in found.causes}
 
 
 def test_frames_of_another_shape_hide_no_dark_faces(reference, params) -> None:
     rows = pd.DataFrame(predictions(300, seed=1, brightness=0.25)).assign(frame_width=480)
-    found = verdict.reach(of_log(rows), reference, params)
+    found = verdict.reach(as_log(rows), reference, params)
     assert {cause.name for cause in found.causes} == {"darker", "other_shape"}
 
 
 def test_a_side_effect_of_darkness_is_no_cause(reference, params) -> None:
     rows = darken(pd.DataFrame(predictions(400, seed=1)), slice(0, None))
-    found = verdict.reach(of_log(rows), reference, params)
+    found = verdict.reach(as_log(rows), reference, params)
     assert next(column for column in found.columns if column.column == "contrast").drifted
     assert [cause.name for cause in found.causes] == ["darker"]
 
 
 def test_words_say_what_the_window_was_compared_with(write_log: Write, reference, params) -> None:
     path = write_log(*predictions(300, seed=1, brightness=0.2))
-    record = RebaseRecord(
-        model_version="7",
-        model_digest=None,
-        first=NOW - timedelta(days=1),
-        last=NOW,
-        rows=1000,
-        hours=24,
-        reason="new ward",
-        accepted=NOW,
-    )
-    rebased = replace(reference, rebased=record)
+    rebased = replace(reference, rebased=rebase_record())
     for used, name, other in (
         (reference, "the reference photos", "your rebased window"),
         (rebased, "your rebased window", "the reference photos"),

@@ -7,33 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import pytest
 import yaml
 
 from pipelines import compare
-from pipelines.evaluation.corruptions import CORRUPTIONS
-from pipelines.evaluation.predictions import Predictions, ValidationPredictions
 from pipelines.registry import promotion
-from pipelines.registry.candidates import VALIDATION_FILE, Candidate
-from service.moods import MOODS
+from pipelines.registry.candidates import Candidate
 from tests.support import toys
 
 LINE, OTHER = "line", "other"
-PER_MOOD = 1000
 
 
 def measure(name: str, model: keras.Model, score: float, **options: Any) -> None:
     """What `train` and `evaluate` or `compare` write of a model whose weighted F1 on validation is the score."""
-    toys.write_candidate(name, model, weights="first", score=score, **options)
-    moods, codes = np.divmod(np.arange(len(MOODS) * PER_MOOD), PER_MOOD)
-    answered = (moods + (codes >= round(score * PER_MOOD))) % len(MOODS)
-    faces = Predictions(moods.astype(np.int8), np.eye(len(MOODS), dtype=np.float32)[answered])
-    corrupted = dict.fromkeys(CORRUPTIONS, answered.astype(np.int8))
-    written = Path("reports/evaluate", name)
-    ValidationPredictions(faces, faces, corrupted).save(written / VALIDATION_FILE)
+    toys.write_predicted_candidate(name, model, weights="first", score=score, **options)
     if name == OTHER:
-        shutil.move(written, Path("reports/compare", name))
+        shutil.move(Path("reports/evaluate", name), Path("reports/compare", name))
 
 
 @pytest.fixture

@@ -245,7 +245,7 @@ def test_a_run_that_this_store_lacks_is_restored_with_parameters_curves_and_mode
     assert run.data.params["learning_rate"] == "0.001"
     curve = mlflow.MlflowClient().get_metric_history(run_id, "val_cross_entropy")
     assert [(point.step, point.value) for point in curve] == [(0, 1.2), (1, 1.0), (2, 1.1)]
-    restored = mlflow.tensorflow.load_model(f"models:/{mlflow_store.logged_model_id(run_id)}")
+    restored = mlflow.tensorflow.load_model(f"models:/{mlflow_store.logged_model(run_id).model_id}")
     np.testing.assert_array_equal(restored.get_weights()[0], toys.brightness_model().get_weights()[0])
 
 

@@ -7,29 +7,26 @@ import json
 import shutil
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import pytest
 from dvc.repo import Repo
 
 from pipelines import package, promote, register, rollback
-from pipelines.evaluation.corruptions import CORRUPTIONS
-from pipelines.evaluation.predictions import Predictions, ValidationPredictions
 from pipelines.registry import by_hand, mlflow_store, promotion, results
-from pipelines.registry.candidates import VALIDATION_FILE, Candidate
+from pipelines.registry.candidates import Candidate
 from pipelines.registry.champion import Champion, ChampionRecord
 from pipelines.registry.releases import Ledger, Release
-from service.moods import MOODS
 from tests.conftest import ROOT
 from tests.support import toys
+from tests.support.mlflow_stores import closed_port
 from tests.support.store import enter
+from tests.support.toys import write_predicted_candidate
 
 STEADY, RIVAL = "steady", "rival"
-NOWHERE = "http://127.0.0.1:9"
-"""An address at which nothing listens."""
 STAGES = """stages:
   register:
     cmd: "true"
@@ -52,17 +49,6 @@ STAGES = """stages:
     deps: [bundle/classifier]
     outs: [reports/detector_equivalence: {cache: false}]
 """
-
-
-def write_candidate(architecture: str, model: keras.Model, *, weights: str, score: float) -> None:
-    """`toys.write_candidate` with predictions that have the score."""
-    toys.write_candidate(architecture, model, weights=weights, score=score)
-    moods, codes = np.divmod(np.arange(len(MOODS) * 500), 500)
-    answered = (moods + (codes >= round(500 * score))) % len(MOODS)
-    predicted = Predictions(moods.astype(np.int8), np.eye(len(MOODS), dtype=np.float32)[answered])
-    ValidationPredictions(predicted, predicted, dict.fromkeys(CORRUPTIONS, answered.astype(np.int8))).save(
-        Path("reports/evaluate", architecture, VALIDATION_FILE)
-    )
 
 
 def write_bundle() -> None:
@@ -168,8 +154,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory, model: keras.Model) -> 
         for name in ("bundle/detector", "reports/register"):
             Path(name).mkdir(parents=True)
             Path(name, "file").write_text("x")
-        write_candidate(STEADY, model, weights="first", score=0.80)
-        write_candidate(RIVAL, model, weights="first", score=0.85)
+        write_predicted_candidate(STEADY, model, weights="first", score=0.80)
+        write_predicted_candidate(RIVAL, model, weights="first", score=0.85)
         release(STEADY)
         release(RIVAL)
     return directory
@@ -189,10 +175,11 @@ def clone(repository: Path, empty_store: Path, tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.fixture
-def without_mlflow(clone: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def without_mlflow(clone: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A fresh clone whose MLflow does not answer."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", NOWHERE)
-    return clone
+    with closed_port() as address:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        yield clone
 
 
 def test_a_rollback_on_a_fresh_clone_brings_back_all_that_belongs_together(without_mlflow: Path) -> None:
@@ -296,7 +283,7 @@ def test_a_promotion_by_digest_finds_models_and_releases(without_mlflow: Path) -
 
 def test_a_new_model_gets_the_next_number_after_a_rollback(without_mlflow: Path, model: keras.Model) -> None:
     rollback.main("a reason")
-    write_candidate(RIVAL, model, weights="second", score=0.7)
+    write_predicted_candidate(RIVAL, model, weights="second", score=0.7)
     commit()
     promote.main(RIVAL, "a reason")
     assert record().version == "3"
@@ -333,13 +320,13 @@ def test_a_rollback_that_is_interrupted_leaves_everything_as_it_was(
 def test_a_champion_that_is_not_committed_is_not_lost(
     without_mlflow: Path, model: keras.Model, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_candidate(STEADY, model, weights="second", score=0.9)
+    write_predicted_candidate(STEADY, model, weights="second", score=0.9)
     promote.main(STEADY, "a reason")
     for command in (lambda: rollback.main("a reason"), lambda: promote.main(RIVAL, "a reason")):
         capsys.readouterr()
         with pytest.raises(SystemExit):
             command()
-        assert "Release 3 (steady" in capsys.readouterr().err.replace("release 3", "Release 3")
+        assert "The files of release 3 (steady" in capsys.readouterr().err
     assert record().version == "3"
 
 
@@ -372,7 +359,7 @@ def test_two_clones_that_release_make_a_conflict_in_the_ledger_and_the_second_ta
         monkeypatch.chdir(directory)
         git("config", "user.name", name)
         git("config", "user.email", f"{name}@clinic.example")
-        write_candidate(name, model, weights="retrained", score=0.9)
+        write_predicted_candidate(name, model, weights="retrained", score=0.9)
         promote.main(name, "retrained")
         assert record().version == "3"
         write_equivalence()
@@ -396,11 +383,11 @@ def test_two_clones_that_release_make_a_conflict_in_the_ledger_and_the_second_ta
 
 @pytest.mark.slow
 def test_a_release_that_was_never_committed_comes_back_from_mlflow(clone: Path, model: keras.Model) -> None:
-    write_candidate(STEADY, model, weights="second", score=0.9)
+    write_predicted_candidate(STEADY, model, weights="second", score=0.9)
     promote.main(STEADY, "never committed")
     digest = current().digest
     for name in (RIVAL, STEADY):  # it is lost: only the ledger and MLflow know of it
-        write_candidate(name, model, weights="third", score=0.95)
+        write_predicted_candidate(name, model, weights="third", score=0.95)
     promotion.release(
         Candidate.of(RIVAL), action="promote", gate="promoted", reason="x", decision=None, training_parameters={}
     )

@@ -25,35 +25,9 @@ from pipelines.registry.releases import Ledger
 from service.moods import MOODS
 from tests.support import toys
 from tests.support.store import enter, use_store
+from tests.support.toys import write_predicted_candidate
 
 STEADY, RIVAL = "steady", "rival"
-PER_MOOD = 1000
-
-
-def write_candidate(
-    architecture: str, model: keras.Model, *, score: float, negative: float | None = None, **options: Any
-) -> None:
-    """`toys.write_candidate` with predictions for 4,000 validation faces and 40 photos whose weighted F1 is the score.
-
-    Args:
-        architecture: Name of the model in `params.yaml`.
-        model: Network to save and log.
-        score: Share of correct predictions for each mood; the others are the next mood.
-        negative: Share for the mood negative, if it differs.
-        options: Further arguments of `toys.write_candidate`.
-    """
-    toys.write_candidate(architecture, model, score=score, **options)
-    right = np.full(len(MOODS), score)
-    if negative is not None:
-        right[MOODS.index("negative")] = negative
-    moods, codes = np.divmod(np.arange(len(MOODS) * PER_MOOD), PER_MOOD)
-    answered = (moods + (codes >= np.round(right[moods] * PER_MOOD))) % len(MOODS)
-    photos = np.repeat(np.arange(len(MOODS)), 10)
-    ValidationPredictions(
-        Predictions(moods.astype(np.int8), np.eye(len(MOODS), dtype=np.float32)[answered]),
-        Predictions(photos.astype(np.int8), np.eye(len(MOODS), dtype=np.float32)[photos]),
-        dict.fromkeys(CORRUPTIONS, answered.astype(np.int8)),
-    ).save(Path("reports/evaluate", architecture, VALIDATION_FILE))
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +43,8 @@ def first_release(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, m
     with pytest.MonkeyPatch.context() as monkeypatch:
         enter(directory, monkeypatch)
         toys.write_params(directory, [STEADY, RIVAL])
-        write_candidate(STEADY, model, weights="first", score=0.80)
-        write_candidate(RIVAL, model, weights="first", score=0.70)
+        write_predicted_candidate(STEADY, model, weights="first", score=0.80)
+        write_predicted_candidate(RIVAL, model, weights="first", score=0.70)
         register.main()
     return directory
 
@@ -181,7 +155,7 @@ def test_the_table_on_the_terminal_cuts_no_name(
     names = [f"mini_xception_with_a_long_name_{index}" for index in range(2)]
     toys.write_params(workspace, names)
     for name in names:
-        write_candidate(name, model, weights="first", score=0.8)
+        write_predicted_candidate(name, model, weights="first", score=0.8)
     if columns:
         monkeypatch.setenv("COLUMNS", columns)
         monkeypatch.setenv("FORCE_COLOR", "1")  # Rich then takes the output for a terminal
@@ -204,7 +178,7 @@ def test_a_champion_that_was_evaluated_again_is_released_with_the_new_metrics(
     released: Path, model: keras.Model
 ) -> None:
     reason = record().reason
-    write_candidate(STEADY, model, weights="first", score=0.82, graph=b"exported anew")
+    write_predicted_candidate(STEADY, model, weights="first", score=0.82, graph=b"exported anew")
     register.main()
     kept = record()
     assert kept.metrics["validation"]["ferplus"]["weighted_f1"] == 0.82
@@ -223,12 +197,12 @@ def test_a_champion_whose_graph_was_only_named_anew_keeps_its_number_and_its_byt
 ) -> None:
     toys.write_params(workspace, [STEADY])
     graph = exported(model, workspace)
-    write_candidate(STEADY, model, weights="first", score=0.80, graph=graph)
+    write_predicted_candidate(STEADY, model, weights="first", score=0.80, graph=graph)
     register.main()
     renamed = onnx.load_from_string(graph)
     for node in renamed.graph.node:
         node.name = f"another {node.name}"
-    write_candidate(STEADY, model, weights="first", score=0.82, graph=renamed.SerializeToString())
+    write_predicted_candidate(STEADY, model, weights="first", score=0.82, graph=renamed.SerializeToString())
     register.main()
     assert record().metrics["validation"]["ferplus"]["weighted_f1"] == 0.82
     assert (record().version, len(Ledger.read().entries)) == ("1", 1)
@@ -237,7 +211,7 @@ def test_a_champion_whose_graph_was_only_named_anew_keeps_its_number_and_its_byt
 
 def test_a_better_challenger_becomes_champion(released: Path, model: keras.Model) -> None:
     before = champion_version().version
-    write_candidate(RIVAL, model, weights="second", score=0.81)
+    write_predicted_candidate(RIVAL, model, weights="second", score=0.81)
     register.main()
     assert champion_version().version != before
     assert champion_version().tags["architecture"] == record().architecture == RIVAL
@@ -249,7 +223,7 @@ def test_a_challenger_that_is_not_better_gets_a_version_but_not_the_alias(
     released: Path, model: keras.Model, score: float
 ) -> None:
     before, kept = champion_version().version, content(Path("models/champion"))
-    write_candidate(STEADY, model, weights="second", score=score)
+    write_predicted_candidate(STEADY, model, weights="second", score=score)
     register.main()
     register.main()  # the same challenger does not become a version twice
     assert champion_version().version == before
@@ -271,7 +245,7 @@ def test_a_challenger_that_is_not_better_gets_a_version_but_not_the_alias(
 def test_the_best_model_is_refused_if_it_breaks_a_bound(
     released: Path, model: keras.Model, figures: dict[str, Any], complaint: str
 ) -> None:
-    write_candidate(RIVAL, model, weights="second", score=0.95, **figures)
+    write_predicted_candidate(RIVAL, model, weights="second", score=0.95, **figures)
     register.main()
     assert champion_version().tags["architecture"] == record().architecture == STEADY
     assert complaint in decision()["out_of_bounds"][RIVAL][0]
@@ -292,7 +266,7 @@ def test_a_fresh_clone_has_its_runs_and_champion_restored_once(fresh_clone: Path
 
 
 def test_a_fresh_clone_compares_challengers_with_the_champion_of_git(fresh_clone: Path, model: keras.Model) -> None:
-    write_candidate(STEADY, model, weights="second", score=0.75)
+    write_predicted_candidate(STEADY, model, weights="second", score=0.75)
     register.main()
     assert champion_version().tags[mlflow_store.DIGEST_TAG] == record().digest
     assert record().metrics["validation"]["ferplus"]["weighted_f1"] == 0.80
@@ -302,8 +276,8 @@ def test_a_fresh_clone_compares_challengers_with_the_champion_of_git(fresh_clone
 def test_the_registry_follows_git_if_another_version_was_made_champion_there_and_the_stage_says_so(
     released: Path, model: keras.Model, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_candidate(RIVAL, model, weights="second", score=0.79)
-    write_candidate(STEADY, model, weights="second", score=0.70)
+    write_predicted_candidate(RIVAL, model, weights="second", score=0.79)
+    write_predicted_candidate(STEADY, model, weights="second", score=0.70)
     register.main()  # rival is refused, and is a version now
     mlflow_store.set_champion_alias(versions()[1])
     kept = content(Path("models/champion"))
@@ -322,8 +296,8 @@ def test_a_champion_that_came_with_a_pull_is_the_registrys_too(
     fresh_clone: Path, model: keras.Model, monkeypatch: pytest.MonkeyPatch, score: float
 ) -> None:
     # A colleague, with a store of their own, releases another champion by hand.
-    write_candidate(RIVAL, model, weights="theirs", score=score)
-    write_candidate(STEADY, model, weights="theirs", score=0.5)
+    write_predicted_candidate(RIVAL, model, weights="theirs", score=score)
+    write_predicted_candidate(STEADY, model, weights="theirs", score=0.5)
     promotion.release(
         Candidate.of(RIVAL), action="promote", gate="refused", reason="x", decision=None, training_parameters={}
     )
@@ -339,7 +313,7 @@ def test_on_a_fresh_clone_the_next_release_has_the_highest_number_of_the_ledger_
 ) -> None:
     first = Ledger.read().entries[0]
     renumber(40)  # there were many releases before this clone
-    write_candidate(RIVAL, model, weights="second", score=0.85)
+    write_predicted_candidate(RIVAL, model, weights="second", score=0.85)
     register.main()
     assert record().version == "41"
     assert [entry.number for entry in Ledger.read().entries] == [40, 41]
@@ -353,12 +327,12 @@ def test_a_clone_that_is_behind_the_registry_promotes_nothing_and_says_pull(
     released: Path, model: keras.Model, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = {path: Path(path).read_bytes() for path in ("models/champion/champion.json", "models/releases.json")}
-    write_candidate(RIVAL, model, weights="second", score=0.85)
+    write_predicted_candidate(RIVAL, model, weights="second", score=0.85)
     register.main()  # another clone, with the same registry
     for path, text in before.items():
         Path(path).write_bytes(text)
     shutil.copy("models/steady/mood.onnx", "models/champion")
-    write_candidate(RIVAL, model, weights="third", score=0.9)
+    write_predicted_candidate(RIVAL, model, weights="third", score=0.9)
     capsys.readouterr()
     with pytest.raises(LookupError, match="git pull"):
         register.main()
@@ -369,7 +343,7 @@ def test_a_clone_that_is_behind_the_registry_promotes_nothing_and_says_pull(
 
 def test_a_champion_that_git_checkout_brought_back_is_no_silent_rollback(released: Path, model: keras.Model) -> None:
     shutil.copytree("models/champion", "old")
-    write_candidate(RIVAL, model, weights="second", score=0.85)
+    write_predicted_candidate(RIVAL, model, weights="second", score=0.85)
     register.main()
     shutil.rmtree("models/champion")
     Path("old").rename("models/champion")
@@ -379,19 +353,19 @@ def test_a_champion_that_git_checkout_brought_back_is_no_silent_rollback(release
 
 
 def test_a_withdrawn_model_is_not_promoted_and_the_report_says_why(released: Path, model: keras.Model) -> None:
-    write_candidate(RIVAL, model, weights="second", score=0.9)
+    write_predicted_candidate(RIVAL, model, weights="second", score=0.9)
     withdraw(Candidate.of(RIVAL).digest)
     register.main()
     assert record().architecture == champion_version().tags["architecture"] == STEADY
     assert decision()["out_of_bounds"][RIVAL][0].startswith("withdrawn on ")
     assert "a test" in decision()["out_of_bounds"][RIVAL][0]
-    write_candidate(RIVAL, model, weights="third", score=0.9)  # trained again: another model
+    write_predicted_candidate(RIVAL, model, weights="third", score=0.9)  # trained again: another model
     register.main()
     assert record().architecture == RIVAL
 
 
 def test_the_champion_stays_if_all_others_are_withdrawn(released: Path, model: keras.Model) -> None:
-    write_candidate(STEADY, model, weights="second", score=0.9)
+    write_predicted_candidate(STEADY, model, weights="second", score=0.9)
     withdraw(Candidate.of(STEADY).digest, Candidate.of(RIVAL).digest)
     register.main()
     assert record().version == "1"
@@ -399,7 +373,7 @@ def test_the_champion_stays_if_all_others_are_withdrawn(released: Path, model: k
 
 
 def test_the_evidence_is_written_to_version_run_and_reports(released: Path, model: keras.Model) -> None:
-    write_candidate(RIVAL, model, weights="second", score=0.85)
+    write_predicted_candidate(RIVAL, model, weights="second", score=0.85)
     register.main()
     version, evidence = champion_version(), decision()["evidence"]
     assert evidence["metric"]["difference"] == pytest.approx(0.05)
@@ -417,7 +391,7 @@ def test_the_evidence_is_written_to_version_run_and_reports(released: Path, mode
 def test_a_better_challenger_that_is_much_worse_on_one_mood_gets_a_version_that_says_so(
     released: Path, model: keras.Model
 ) -> None:
-    write_candidate(RIVAL, model, weights="second", score=0.92, negative=0.6)
+    write_predicted_candidate(RIVAL, model, weights="second", score=0.92, negative=0.6)
     register.main()
     assert champion_version().tags["architecture"] == record().architecture == STEADY
     refused = versions()[1]
@@ -431,7 +405,7 @@ def test_a_better_challenger_that_is_much_worse_on_one_mood_gets_a_version_that_
 def release_with_graph(workspace: Path, model: keras.Model, **options: Any) -> None:
     """Release a model that can be measured again, and write other validation faces, on which it makes no error."""
     toys.write_params(workspace, [STEADY])
-    write_candidate(STEADY, model, weights="first", score=0.6, graph=exported(model, workspace), **options)
+    write_predicted_candidate(STEADY, model, weights="first", score=0.6, graph=exported(model, workspace), **options)
     register.main()
     Path("faces").mkdir()
     FaceSet.concatenate([toys.faces(8), toys.faces(8, source="photos")]).save(Path("faces/validation.npz"))
@@ -440,7 +414,7 @@ def release_with_graph(workspace: Path, model: keras.Model, **options: Any) -> N
 def challenge_without_error(model: keras.Model) -> None:
     """A challenger with correct predictions for all present validation faces."""
     today = sha256(Path("faces/validation.npz"))
-    write_candidate(STEADY, model, weights="second", score=0.9, validation_faces=today)
+    write_predicted_candidate(STEADY, model, weights="second", score=0.9, validation_faces=today)
     moods = toys.faces(8).ferplus_mood
     certain = np.eye(len(MOODS), dtype=np.float32)[moods]
     certain_predictions = Predictions(moods, certain)

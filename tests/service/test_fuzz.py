@@ -141,7 +141,8 @@ def test_line_ends_after_a_response_do_not_keep_a_connection_open(server: Server
         connection.sendall(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n")
         connection.recv(65_536)
         connection.sendall(b"\r\n")
-        assert received(connection) == b""  # until the server closes; it would time out otherwise
+        rest = received(connection)  # until the server closes; it would time out otherwise
+    assert b"HTTP/1.1" not in rest
 
 
 @pytest.mark.slow

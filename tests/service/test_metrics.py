@@ -32,6 +32,13 @@ def increase(before: dict[str, float], after: dict[str, float], name: str) -> fl
     return sum(value - before.get(series, 0) for series, value in after.items() if series.startswith(name))
 
 
+def run_worker(directory: Path, program: str) -> str:
+    """What a process prints that has its metrics in a directory, and has ended."""
+    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(directory)}
+    command = [sys.executable, "-c", f"from service import metrics; {program}"]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
+
+
 def test_answers_moods_faces_and_stages_are_counted(server: Server, photo: bytes) -> None:
     before = samples(server)
     mood = server.upload(photo).json()["mood"]
@@ -84,16 +91,12 @@ def test_odd_addresses_types_and_methods_add_no_series(server: Server) -> None:
 
 
 def test_a_model_that_only_ended_workers_served_is_not_shown(tmp_path: Path) -> None:
-    def run(program: str) -> str:
-        environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
-        command = [sys.executable, "-c", f"from service import metrics; {program}"]
-        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
-
     for version in ("1", "2"):
-        run(f"metrics.MODEL_INFO.labels(name='x', version='{version}', digest='d').set(1)")
-    text = run(
+        run_worker(tmp_path, f"metrics.MODEL_INFO.labels(name='x', version='{version}', digest='d').set(1)")
+    text = run_worker(
+        tmp_path,
         "metrics.merge_ended(); metrics.MODEL_INFO.labels(name='x', version='2', digest='d').set(1); "
-        "print(metrics.exposition()[0].decode())"
+        "print(metrics.exposition()[0].decode())",
     )
     assert re.findall(r"^meaa_model_info{.*", text, re.MULTILINE) == [
         'meaa_model_info{digest="d",name="x",version="2"} 1.0'
@@ -101,15 +104,10 @@ def test_a_model_that_only_ended_workers_served_is_not_shown(tmp_path: Path) -> 
 
 
 def test_workers_that_have_ended_are_counted_on_in_one_file_for_each_type(tmp_path: Path) -> None:
-    def run(program: str) -> str:
-        environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
-        command = [sys.executable, "-c", f"from service import metrics; {program}"]
-        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
-
     for faces in (1, 2, 3):
-        run(f"metrics.FACES.inc({faces}); metrics.DURATION.observe(0.{faces})")
+        run_worker(tmp_path, f"metrics.FACES.inc({faces}); metrics.DURATION.observe(0.{faces})")
     (tmp_path / "counter_999999.db").touch()  # its worker was killed at once
-    text = run("metrics.merge_ended(); print(metrics.exposition()[0].decode())")
+    text = run_worker(tmp_path, "metrics.merge_ended(); print(metrics.exposition()[0].decode())")
     assert "\nmeaa_faces_total 6.0" in text
     assert '\nmeaa_request_duration_seconds_bucket{le="0.25"} 2.0' in text
     assert "\nmeaa_request_duration_seconds_count 3.0" in text

@@ -46,7 +46,7 @@ def estimator() -> MoodEstimator:
 @pytest.fixture
 def processing(estimator: MoodEstimator) -> Processing:
     """A worker's estimator and queues."""
-    return Processing(estimator, FilterSettings.read(ROOT / "bundle"), Settings(), returns=memory.Returns())
+    return Processing(estimator, FilterSettings.read(ROOT / "bundle"), Settings(), trimmer=memory.Trimmer())
 
 
 async def waiting() -> bool:

@@ -55,7 +55,7 @@ def live(estimator: MoodEstimator, monkeypatch: pytest.MonkeyPatch) -> Live:
     def start(*, record: Recorder | None = None, room: int = 64_000_000, **settings: Any) -> Iterator[int]:
         values = Settings(**settings)
         filter_settings = FilterSettings.read(ROOT / "bundle")
-        processing = Processing(estimator, filter_settings, values, returns=memory.Returns(), record=record)
+        processing = Processing(estimator, filter_settings, values, trimmer=memory.Trimmer(), record=record)
 
         async def refuse(_: Request) -> Response:
             return upgrade_required()

@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
+from monitoring.log import Log
+from monitoring.reference import RebaseRecord
 from service.moods import MOODS
 from service.observation import PROBABILITIES
 
@@ -62,3 +65,23 @@ def predictions(count: int, seed: int, *, brightness: float = 0.5, version: str 
             }
         )
     return rows
+
+
+def as_log(rows: pd.DataFrame) -> Log:
+    """Rows of `predictions` as the log reader gives them."""
+    return Log(rows.assign(time=pd.to_datetime(rows["time"], utc=True)), {})
+
+
+def rebase_record(**changes: Any) -> RebaseRecord:
+    """The record of a live window of version 7, with some attributes changed."""
+    record = RebaseRecord(
+        model_version="7",
+        model_digest=None,
+        first=NOW - timedelta(days=3),
+        last=NOW,
+        rows=400,
+        hours=9,
+        reason="a dark ward",
+        accepted=NOW,
+    )
+    return record.model_copy(update=changes)

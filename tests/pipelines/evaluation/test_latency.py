@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
@@ -10,7 +11,7 @@ import numpy as np
 import onnx
 import pytest
 
-from pipelines.evaluation import latency
+from pipelines.evaluation import latency, multiply_adds
 from pipelines.evaluation.latency import Latency, measure_latency
 from service.classifier import MoodClassifier
 
@@ -64,3 +65,8 @@ def test_the_fixed_network_is_the_same_at_every_call_and_answers() -> None:
     assert output.shape == (1, 4, 1, 1)
     assert np.isfinite(output).all()
     assert output.std() > 0
+
+
+def test_the_fixed_network_has_the_multiply_adds_that_the_guide_says(tmp_path: Path) -> None:
+    onnx.save(latency._graph(), tmp_path / "fixed.onnx")
+    assert multiply_adds.count(tmp_path / "fixed.onnx") == 11_322_240  # docs/improve/gate.md: 11.3 million

@@ -212,7 +212,8 @@ def test_a_training_records_its_dates_its_faces_and_the_epochs_that_were_not_log
     assert sorted((point.step, point.value) for point in curve) == list(enumerate(losses))
     (used,) = run.inputs.dataset_inputs
     assert (used.dataset.name, used.dataset.digest) == ("faces/train", provenance.md5(Path("faces/train.npz")))
-    assert mlflow_store.step_of(run.info.run_id, mlflow_store.logged_model_id(run.info.run_id)) == BEST_EPOCH
+    logged = mlflow_store.logged_model(run.info.run_id)
+    assert mlflow_store.step_of(run.info.run_id, logged.model_id) == BEST_EPOCH
 
 
 @pytest.fixture

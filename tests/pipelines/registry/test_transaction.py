@@ -37,6 +37,16 @@ def change(work: Path) -> None:
     Path("new").write_text("new")
 
 
+def kill_in_the_middle() -> None:
+    """Run a command in another process that ends within the transaction."""
+    child = os.fork()
+    if not child:
+        with transaction(CHANGED) as work:
+            change(work)
+            os._exit(9)
+    os.waitpid(child, 0)
+
+
 def test_what_the_body_has_done_stays_if_it_ends() -> None:
     with transaction(CHANGED) as work:
         change(work)
@@ -58,24 +68,15 @@ def test_all_is_as_before_if_it_fails(before: dict[str, str], error: type[BaseEx
 
 
 def test_all_is_as_before_once_a_killed_command_is_cleaned_up(before: dict[str, str]) -> None:
-    child = os.fork()
-    if not child:
-        with transaction(CHANGED) as work:
-            change(work)
-            os._exit(9)
-    os.waitpid(child, 0)
+    kill_in_the_middle()
     assert contents() != before
     assert recover()
     assert contents() == before
 
 
 def test_the_next_transaction_cleans_up_too(before: dict[str, str]) -> None:
-    child = os.fork()
-    if not child:
-        with transaction(CHANGED) as work:
-            change(work)
-            os._exit(9)
-    os.waitpid(child, 0)
+    kill_in_the_middle()
+    assert contents() != before
     with transaction(CHANGED) as work:
         assert contents() == before
         assert not [*work.iterdir()]
