@@ -11,7 +11,7 @@ import pandas as pd
 from monitoring import comparison, log, report, verdict
 from monitoring.log import Log
 from monitoring.params import MonitoringParams
-from monitoring.reference import REFERENCE_FILE, RebaseRecord, Reference, write
+from monitoring.reference import REFERENCE_FILE, Reference, write
 from monitoring.verdict import Verdict
 from tests.support.predictions import NOW, TOLERANCE, Write, as_log, predictions, rebase_record
 

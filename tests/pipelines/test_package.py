@@ -11,7 +11,7 @@ from pipelines import package, paths, register
 from pipelines.data.face_sets import FaceSet
 from pipelines.export import to_bento, to_onnx
 from pipelines.registry.champion import Champion
-from pipelines.registry.releases import Ledger
+from pipelines.releases.ledger import Ledger
 from service.classifier import MoodClassifier
 from service.quality import NO_ANSWER, RULE_FILE, ReliabilityRule
 from tests.support import toys
