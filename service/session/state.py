@@ -21,14 +21,17 @@ MAX_CHARACTERS: Final[int] = 4_000
 
 _MAX_JSON: Final[int] = 32_000  # bytes
 _CHECKSUM: Final[int] = 8  # bytes
+
 _FORMAT: Final[bytes] = b"1"
+"""What a text begins with. It changes with the meaning of a member. A member that is new needs a default, and is
+ignored by earlier releases: replicas of two releases can share a session."""
 
 _LARGEST: Final[float] = 1e12
 """Largest number in a state; times in seconds since 1970 have ten digits."""
 
 Whole = Annotated[int, Field(ge=-100_000, le=100_000)]
 Side = Annotated[int, Field(ge=1, le=100_000)]
-Number = Annotated[int, Field(ge=1, le=1_000_000)]
+Number = Annotated[int, Field(ge=1, le=1_000_000_000)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Speed = Annotated[float, Field(ge=-3, le=3)]
 
@@ -42,6 +45,17 @@ class Place(BaseModel):
     time: float
     velocity: tuple[Speed, Speed]
 
+    @classmethod
+    def of(cls, track: Track) -> Self:
+        """The place of a track."""
+        face = track.face
+        box = (face.x, face.y, face.width, face.height)
+        return cls(number=track.number, box=box, confidence=face.confidence, time=track.time, velocity=track.velocity)
+
+    def track(self) -> Track:
+        """The track."""
+        return Track(self.number, Face(*self.box, confidence=self.confidence), self.time, self.velocity)
+
 
 class State(BaseModel):
     """Everything that a session keeps from one frame to the next.
@@ -53,12 +67,13 @@ class State(BaseModel):
         frame: Width and height of the latest frame with a face, in pixels; None before it.
         searched: Time of the last search of a whole frame for faces, in seconds; None if there was none.
         places: Tracks of the faces.
+        home: See `service.session.tracker.Tracker`.
         subject: Number of the subject.
         last: Highest number of a face.
         summary: What the summary is made from.
     """
 
-    model_config = ConfigDict(allow_inf_nan=False, extra="forbid")
+    model_config = ConfigDict(allow_inf_nan=False)
 
     session: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
     probabilities: tuple[Share, Share, Share, Share] | None = None
@@ -66,8 +81,9 @@ class State(BaseModel):
     frame: tuple[Side, Side] | None = None
     searched: float | None = None
     places: Annotated[list[Place], Field(max_length=16)] = []
+    home: Place | None = None
     subject: Number | None = None
-    last: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    last: Annotated[int, Field(ge=0, le=1_000_000)] = 0  # far below the largest `Number`: the next frames add to it
     summary: Accumulator = Accumulator()
 
     @field_validator("probabilities")
@@ -92,34 +108,25 @@ class State(BaseModel):
     @property
     def tracker(self) -> Tracker:
         """The tracker."""
-        tracks = tuple(
-            Track(place.number, Face(*place.box, confidence=place.confidence), place.time, place.velocity)
-            for place in self.places
-        )
-        return Tracker(tracks, self.subject, self.last)
+        home = None if self.home is None else self.home.track()
+        return Tracker(tuple(place.track() for place in self.places), self.subject, self.last, home)
 
     @tracker.setter
     def tracker(self, tracker: Tracker) -> None:
-        self.places = [
-            Place(
-                number=track.number,
-                box=(track.face.x, track.face.y, track.face.width, track.face.height),
-                confidence=track.face.confidence,
-                time=track.time,
-                velocity=track.velocity,
-            )
-            for track in tracker.tracks
-        ]
+        self.places = [Place.of(track) for track in tracker.tracks]
+        self.home = None if tracker.home is None else Place.of(tracker.home)
         self.subject, self.last = tracker.subject, tracker.last
 
     def encode(self) -> str:
-        """The state as text, of at most `MAX_CHARACTERS`: the oldest episodes are left out if it would be longer."""
+        """The state as text, of at most `MAX_CHARACTERS`: without the oldest episodes if it would be longer."""
+        document = json.loads(self.model_dump_json(), parse_float=lambda number: round(float(number), 5))
         while True:
-            packed = zlib.compress(_rounded(self.model_dump_json(round_trip=True)).encode(), 9)
+            packed = zlib.compress(json.dumps(document, separators=(",", ":")).encode(), 9)
             text = base64.urlsafe_b64encode(_FORMAT + _checksum(packed) + packed).decode().rstrip("=")
             if len(text) <= MAX_CHARACTERS:
                 return text
-            self.summary.episodes = self.summary.episodes[len(self.summary.episodes) // 8 + 1 :]
+            episodes = document["summary"]["episodes"]
+            del episodes[: len(episodes) // 8 + 1]
 
     @classmethod
     def decode(cls, text: str) -> State:
@@ -153,11 +160,6 @@ def _within_bounds(value: Any) -> bool:
     if isinstance(value, list | dict):
         return all(map(_within_bounds, value.values() if isinstance(value, dict) else value))
     return True
-
-
-def _rounded(document: str) -> str:
-    """JSON with its numbers rounded to five decimals."""
-    return json.dumps(json.loads(document, parse_float=lambda number: round(float(number), 5)), separators=(",", ":"))
 
 
 def _checksum(packed: bytes) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -17,6 +17,13 @@ _FORGET_SECONDS: Final[float] = 3.0
 
 _SUBJECT_SECONDS: Final[float] = 30.0
 """The same for the subject, who may turn away for a moment."""
+
+_HOME_SECONDS: Final[float] = 10.0
+"""Time after a sudden move in which somebody who appears at the place before it is the subject again."""
+
+_SAME_PLACE: Final[float] = 0.5
+"""Least intersection over union of two boxes at one place. A face that overlaps less with the place where it is
+expected has moved suddenly."""
 
 _MOST: Final[int] = 16
 """Most faces that are followed at once."""
@@ -67,11 +74,15 @@ class Tracker:
         subject: Number of the person whose session this is: the largest face of the first frame with one, and again
             of the first frame after this person was away for half a minute. None until then.
         last: Highest number given.
+        home: Track of the subject before its latest sudden move. Somebody who passes in front hides the subject's face
+            and takes its number along; the subject is known again by this place. None if there was no such move in the
+            last seconds.
     """
 
     tracks: tuple[Track, ...] = ()
     subject: int | None = None
     last: int = 0
+    home: Track | None = None
 
     def of_subject(self) -> Track | None:
         """The subject's track; None if the subject has not appeared yet, or is away for long."""
@@ -88,46 +99,81 @@ class Tracker:
             The tracker after the frame, and each face's number, in the order of the faces.
         """
         alive = [track for track in self.tracks if time - track.time <= self._patience(track)]
-        pairs = sorted(
-            (
-                (overlap(track.expected(time), face), index, track)
-                for track in alive
-                for index, face in enumerate(faces)
-            ),
-            key=lambda pair: (-pair[0], pair[1], pair[2].number),
-        )
-        numbers: dict[int, int] = {}
-        found: dict[int, Track] = {}
-        for similarity, index, track in pairs:
-            if similarity >= _LEAST_OVERLAP and index not in numbers and track.number not in found:
-                numbers[index], found[track.number] = track.number, track.moved(faces[index], time)
-        last, subject = self.last, self.subject
-        if all(track.number != subject for track in alive):
-            subject = None
-        returns = subject if subject not in found else None
-        for index in sorted(set(range(len(faces))) - set(numbers), key=lambda index: -_area(faces[index])):
-            if returns is not None and self._may_return(faces[index], alive, time):
-                number, returns = returns, None
+        before = next((track for track in alive if track.number == self.subject), None)
+        subject, last = None if before is None else before.number, self.last
+        found = _matched(alive, faces, time)
+        home = self._home(before, found.values(), time)
+        for index in sorted(set(range(len(faces))) - set(found), key=lambda index: -_area(faces[index])):
+            holder = next((place for place, track in found.items() if track.number == subject), None)
+            if home is not None and _is_back(home, faces[index], None if holder is None else faces[holder]):
+                if holder is not None:  # somebody else has carried the subject's number away
+                    last += 1
+                    found[holder] = replace(found[holder], number=last)
+                number, home = home.number, None
+            elif before is not None and holder is None and _may_return(before, faces[index], time):
+                number, home = before.number, home or before
             else:
-                last = number = last + 1
-            numbers[index], found[number] = number, Track(number, faces[index], time)
+                number = last = last + 1
+            found[index] = Track(number, faces[index], time)
+        numbers = [found[index].number for index in range(len(faces))]
         if subject is None and faces:
             subject = numbers[max(range(len(faces)), key=lambda index: _area(faces[index]))]
-        lost = [track for track in alive if track.number not in found]
+        lost = [track for track in alive if track.number not in numbers]
         kept = sorted((*found.values(), *lost), key=lambda track: (track.number != subject, -track.time, track.number))
-        return Tracker(tuple(kept[:_MOST]), subject, last), [numbers[index] for index in range(len(faces))]
+        return Tracker(tuple(kept[:_MOST]), subject, last, home), numbers
 
     def _patience(self, track: Track) -> float:
         return _SUBJECT_SECONDS if track.number == self.subject else _FORGET_SECONDS
 
-    def _may_return(self, face: Face, alive: Sequence[Track], time: float) -> bool:
-        """Whether a face that matches no track may be the subject, who was lost: it is as large, and not far away."""
-        for track in alive:
-            if track.number == self.subject:
-                size = math.sqrt(_area(face) / max(1.0, _area(track.face)))
-                x, y = (abs(_centre(face)[axis] - _centre(track.face)[axis]) / track.face.width for axis in (0, 1))
-                return time - track.time > 0.2 and 0.6 < size < 1.7 and math.hypot(x, y) < 1.5
-        return False
+    def _home(self, before: Track | None, found: Iterable[Track], time: float) -> Track | None:
+        """See `home`, after the frame's faces were matched.
+
+        Args:
+            before: Track of the subject before the frame; None if there is none.
+            found: Tracks of the faces that were matched.
+            time: Time of the frame, in seconds.
+        """
+        if before is None:
+            return None
+        if self.home is not None and time - self.home.time <= _HOME_SECONDS:
+            return self.home
+        place = before.expected(time)
+        sudden = any(one.number == before.number and overlap(place, one.face) < _SAME_PLACE for one in found)
+        return before if sudden else None
+
+
+def _matched(tracks: Sequence[Track], faces: Sequence[Face], time: float) -> dict[int, Track]:
+    """The tracks that go on with a face, by the face's index: each with the one that lies nearest to its place."""
+    pairs = sorted(
+        ((overlap(track.expected(time), face), index, track) for track in tracks for index, face in enumerate(faces)),
+        key=lambda pair: (-pair[0], pair[1], pair[2].number),
+    )
+    found: dict[int, Track] = {}
+    taken: set[int] = set()
+    for similarity, index, track in pairs:
+        if similarity >= _LEAST_OVERLAP and index not in found and track.number not in taken:
+            found[index] = track.moved(faces[index], time)
+            taken.add(track.number)
+    return found
+
+
+def _is_back(home: Track, face: Face, holder: Face | None) -> bool:
+    """Whether a face that matches no track is the subject, seen again at the place before a sudden move.
+
+    Args:
+        home: See `Tracker.home`.
+        face: The face.
+        holder: Face that has the subject's number now; None if there is none.
+    """
+    left = holder is None or overlap(home.face, holder) < _LEAST_OVERLAP
+    return left and overlap(home.face, face) >= _SAME_PLACE
+
+
+def _may_return(lost: Track, face: Face, time: float) -> bool:
+    """Whether a face that matches no track may be the subject, who was lost: it is as large, and not far away."""
+    size = math.sqrt(_area(face) / max(1.0, _area(lost.face)))
+    x, y = (abs(_centre(face)[axis] - _centre(lost.face)[axis]) / lost.face.width for axis in (0, 1))
+    return time - lost.time > 0.2 and 0.6 < size < 1.7 and math.hypot(x, y) < 1.5
 
 
 def overlap(one: Face, other: Face) -> float:

@@ -28,17 +28,26 @@ def long_session() -> State:
         state.summary.add(
             step / 3, mood=int(random.integers(4)), probability=float(random.uniform()), balance=float(random.normal())
         )
-    state.tracker, _ = Tracker().follow([Face(100 * column, 50, 80, 80, 0.987654) for column in range(16)], 1.0)
+    tracker, _ = Tracker().follow([Face(100 * column, 50, 80, 80, 0.98765) for column in range(16)], 1.0)
+    state.tracker, _ = tracker.follow([Face(30, 50, 90, 90, 0.98765)], 1.25)  # a sudden move of the subject
     return state
 
 
 def test_what_was_written_is_read_again() -> None:
     state = long_session()
-    state.encode()  # leaves out episodes that have no room
     again = State.decode(state.encode())
-    assert again.tracker.subject == state.tracker.subject
+    assert again.tracker == state.tracker
+    assert again.tracker.home is not None
     assert again.summary.frames == 2_000
     assert again.encode() == state.encode()
+
+
+def test_writing_a_state_changes_nothing_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state_module, "MAX_CHARACTERS", 1_500)
+    state = long_session()
+    before = state.model_copy(deep=True)
+    assert len(State.decode(state.encode()).summary.episodes) < len(before.summary.episodes)
+    assert state == before
 
 
 def test_the_longest_session_has_room_and_keeps_its_latest_episodes() -> None:
@@ -109,7 +118,7 @@ def test_whoever_makes_a_state_up_deceives_himself_and_does_not_hurt_the_service
             read += 1
             for step in range(3):
                 time = other.summary.last + step
-                tracker, _ = other.tracker.follow([Face(150, 60, 80, 80, 0.9)], time)
+                tracker, _ = other.tracker.follow([Face(150, 60, 80, 80, 0.9), Face(900, 60, 80, 80, 0.9)], time)
                 other.tracker = tracker
                 other.summary.add(time, mood=step, probability=0.5, balance=0.1, reliable=True)
                 settings = FilterSettings(5.0, 1.0, 0.3, (0.25, 0.25, 0.25, 0.25))
@@ -120,10 +129,17 @@ def test_whoever_makes_a_state_up_deceives_himself_and_does_not_hurt_the_service
     assert read > 100
 
 
-@pytest.mark.parametrize("document", [None, 1, [], "x", {}, {"session": 1}, {"session": "0" * 32, "extra": 1}])
+@pytest.mark.parametrize("document", [None, 1, [], "x", {}, {"session": 1}, {"session": "0" * 31}])
 def test_a_document_of_another_kind_is_refused(document: Any) -> None:
     with pytest.raises(InvalidParameterError, match="cannot be read"):
         State.decode(forged(document))
+
+
+def test_what_a_later_release_adds_is_ignored() -> None:
+    state = State.decode(long_session().encode())
+    document = json.loads(state.model_dump_json())
+    document["later"] = document["summary"]["later"] = document["places"][0]["later"] = 1
+    assert State.decode(forged(document)) == state
 
 
 def test_a_deep_document_is_refused() -> None:
