@@ -53,10 +53,10 @@ def check_handshake(headers: Headers, offered: Sequence[str], settings: Settings
         InvalidParameterError: The subprotocol is not offered.
         UnauthorizedError: Neither the header nor a subprotocol has a valid token.
     """
-    origin, allowed = headers.get("origin"), settings.cors_origins
-    if origin is not None and "*" not in allowed and origin not in allowed:
+    allowed = settings.cors_origins
+    for origin in headers.getlist("origin"):
         own = origin.partition("://")[2]
-        if not own or own.lower() != headers.get("host", "").lower():
+        if "*" not in allowed and origin not in allowed and (not own or own.lower() != headers.get("host", "").lower()):
             raise HTTPException(HTTPStatus.FORBIDDEN, "Pages of this origin may not call the service.")
     if schema.SUBPROTOCOL not in offered:
         raise InvalidParameterError(f"Offer the subprotocol {schema.SUBPROTOCOL!r}.")

@@ -1,7 +1,7 @@
 """Admission control: limits on what a worker holds and on how long an image waits, so that overload is refused at once.
 
 `Buffer` limits the bytes of requests that are still being received; `Admission` limits the waiting time of images that
-have arrived. A slow sender therefore takes no place in the queue.
+have arrived. A slow sender therefore takes no place in the queue. `Rate` limits how often something may happen.
 """
 
 from __future__ import annotations
@@ -25,6 +25,32 @@ _WATCH_SECONDS: Final[float] = 0.2
 
 _LATEST_WEIGHT: Final[float] = 0.2
 """Weight of the latest image in the exponential moving average of the seconds per image."""
+
+
+class Rate:
+    """A token bucket: so many events a second, and some seconds' worth of them at once."""
+
+    def __init__(self, per_second: float, now: float, *, burst_seconds: float = 5.0) -> None:
+        """A full bucket.
+
+        Args:
+            per_second: Events that are allowed in a second.
+            now: Time now, in seconds.
+            burst_seconds: Time over which the rate is averaged, in seconds: what a line held up arrives at once.
+        """
+        self._per_second = per_second
+        self._most = max(1.0, per_second * burst_seconds)
+        self._left = self._most
+        self._time = now
+
+    def allows(self, now: float) -> bool:
+        """Count an event; whether it is allowed."""
+        self._left = min(self._most, self._left + (now - self._time) * self._per_second)
+        self._time = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
 
 
 class Buffer:

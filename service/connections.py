@@ -243,6 +243,11 @@ class Connection(asyncio.BufferedProtocol, asyncio.Transport):
         """Let another protocol receive what arrives from here on."""
         self._receiver = protocol
 
+    def pass_on(self, data: bytes) -> None:
+        """Let that protocol have what has arrived already."""
+        if data and not self._closing:
+            self._receiver.data_received(data)
+
     def _start_timer(self) -> None:
         self._stop_timer()
         self._unsent = self._transport.get_write_buffer_size()

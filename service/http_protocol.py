@@ -8,6 +8,7 @@ log for each, anybody could fill the disk.
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextvars
 import re
 from http import HTTPStatus
@@ -41,6 +42,14 @@ _MAX_DIGITS: Final[int] = 20
 
 # RFC 3986, section 3.2.2, and a port. The empty one belongs to a target that has no authority.
 _HOST: Final = re.compile(rb"(?:\[[\w:.%~-]+\]|(?:[\w.~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::\d*)?")
+
+
+def _decode(text: bytes) -> bytes:
+    """Bytes from Base64; none if it is something else."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        return b""
 
 
 class _RefusedError(Exception):
@@ -131,6 +140,7 @@ class HttpProtocol(HttpToolsProtocol):
             except httptools.HttpParserUpgrade as upgrade:
                 if self._should_upgrade():
                     self.handle_websocket_upgrade()
+                    self.transport.pass_on(data[upgrade.args[0] :])
                     return
                 data = self._head_without_upgrade() + data[upgrade.args[0] :]
             except httptools.HttpParserError as error:
@@ -161,10 +171,23 @@ class HttpProtocol(HttpToolsProtocol):
         super().handle_websocket_upgrade()
 
     def _should_upgrade(self) -> bool:
+        """Whether the head is the opening handshake of a WebSocket (RFC 6455, section 4.2.1), and nothing is before it.
+
+        A body would be read as frames by us and as a body by a proxy, and responses to requests that still wait would
+        be written among frames. HTTP/1.0 knows no upgrade (RFC 9110, section 7.8).
+        """
+        if not super()._should_upgrade() or self.url.partition(b"?")[0] not in self.websocket_paths:
+            return False
+        fields = [field for field in self.headers if field[0].startswith(b"sec-websocket-")]
         return (
-            super()._should_upgrade()
-            and self.parser.get_method() == b"GET"
-            and httptools.parse_url(self.url).path in self.websocket_paths
+            self.parser.get_method() == b"GET"
+            and self.parser.get_http_version() == "1.1"
+            and [value for name, value in fields if name == b"sec-websocket-version"] == [b"13"]
+            and [len(_decode(value)) for name, value in fields if name == b"sec-websocket-key"] == [16]
+            and all(value.isascii() for _, value in fields)
+            and not any(name in (b"content-length", b"transfer-encoding") for name, _ in self.headers)
+            and self._answering is None
+            and not self.pipeline
         )
 
     def _head_without_upgrade(self) -> bytes:

@@ -10,57 +10,48 @@ from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from service import logs, problems, security_headers
 from service.access import check_handshake
-from service.errors import MeaaError, OverloadedError
-from service.schema import SUBPROTOCOL, AnsweredFrame, FailedFrame, LiveAnswer, LiveEnd, LiveProblem, LiveSummary
+from service.admission import Rate
+from service.errors import InvalidParameterError, MeaaError, OverloadedError
+from service.parameters import DEFAULT_STEP
+from service.schema import (
+    SUBPROTOCOL,
+    AnsweredFrame,
+    FailedFrame,
+    LiveAnswer,
+    LiveEnd,
+    LiveProblem,
+    LiveResume,
+    LiveSummary,
+)
 from service.session.engine import Session
+from service.session.state import State
 from service.settings import Settings
-from service.websocket_protocol import ARRIVAL, DROPPED, GOING_AWAY, GONE, POLICY_VIOLATION
+from service.websocket_protocol import (
+    ARRIVAL,
+    DROPPED,
+    GOING_AWAY,
+    GONE,
+    POLICY_VIOLATION,
+    SERVICE_RESTART,
+    STOPPING,
+)
 
 if TYPE_CHECKING:
     from service.processing import Processing
-
-_MAX_TEXT: Final[int] = 1_000
-"""Longest text message, in characters."""
-
-_BURST_SECONDS: Final[float] = 5.0
-"""Time over which the rate is averaged, in seconds: what a line held up arrives at once."""
 
 _NORMAL: Final[int] = 1000
 _FAULT: Final[int] = 1011
 _TRY_AGAIN_LATER: Final[int] = 1013
 
+_TEXT: Final[TypeAdapter[LiveEnd | LiveResume]] = TypeAdapter(LiveEnd | LiveResume)
+
 _logger = logging.getLogger(__name__)
-
-
-class Rate:
-    """A token bucket: so many events a second, and some seconds' worth of them at once."""
-
-    def __init__(self, per_second: float, now: float) -> None:
-        """A full bucket.
-
-        Args:
-            per_second: Events that are allowed in a second.
-            now: Time now, in seconds.
-        """
-        self._per_second = per_second
-        self._most = max(1.0, per_second * _BURST_SECONDS)
-        self._left = self._most
-        self._time = now
-
-    def allows(self, now: float) -> bool:
-        """Count an event; whether it is allowed."""
-        self._left = min(self._most, self._left + (now - self._time) * self._per_second)
-        self._time = now
-        if self._left < 1:
-            return False
-        self._left -= 1
-        return True
 
 
 class LiveSessions:
@@ -113,7 +104,7 @@ class LiveSessions:
         clock = asyncio.get_running_loop().time
         session, rate = self._processing.session(), Rate(self._settings.session_rate, clock())
         given_up = _given_up(websocket)
-        end, number, first = clock() + self._settings.session_seconds, 0, None
+        end, number, first, offset = clock() + self._settings.session_seconds, 0, None, 0.0
         while True:
             silence = min(self._settings.session_idle_seconds, max(0.0, end - clock()))
             try:
@@ -123,19 +114,31 @@ class LiveSessions:
                 return GOING_AWAY, "the session has become too long" if clock() >= end else "the session was idle"
             if message["type"] == "websocket.disconnect":
                 raise WebSocketDisconnect(message.get("code", 1005))
+            if message.get(STOPPING, False):
+                await _send(websocket, _summary(session))
+                return SERVICE_RESTART, "the worker stops"
             data = message.get("bytes")
             if data is None:
-                if not _ends(message["text"]):
-                    return POLICY_VIOLATION, 'the only text message is {"type": "end"}'
-                await _send(websocket, LiveSummary(summary=session.summary()))
-                return _NORMAL, ""
+                text = _read_text(message["text"])
+                if isinstance(text, LiveEnd):
+                    await _send(websocket, _summary(session))
+                    return _NORMAL, ""
+                if text is None or session.state.summary.frames:
+                    return POLICY_VIOLATION, 'text is {"type": "end"}, or, before all frames, {"type": "resume", ...}'
+                try:
+                    session = self._processing.session(State.decode(text.session))
+                except InvalidParameterError:
+                    return POLICY_VIOLATION, "the session cannot be read"
+                known = session.state.summary
+                offset = 0.0 if known.first is None else known.last + DEFAULT_STEP
+                continue
             if not rate.allows(clock()):
                 return POLICY_VIOLATION, f"more than {self._settings.session_rate:g} frames a second"
             arrival = message.get(ARRIVAL, clock())
             first = arrival if first is None else first
             dropped = message.get(DROPPED, False)
             del message
-            reply = await self._reply(session, data, round(arrival - first, 3), given_up, dropped=dropped)
+            reply = await self._reply(session, data, round(offset + arrival - first, 3), given_up, dropped=dropped)
             del data
             if reply is None:
                 raise WebSocketDisconnect
@@ -164,12 +167,17 @@ async def _send(websocket: WebSocket, message: BaseModel) -> None:
     await websocket.send_text(message.model_dump_json())
 
 
-def _ends(text: str) -> bool:
-    """Whether a text message ends the session."""
+def _summary(session: Session) -> LiveSummary:
+    """The last message of a session."""
+    return LiveSummary(summary=session.summary(), session=session.state.encode())
+
+
+def _read_text(text: str) -> LiveEnd | LiveResume | None:
+    """A text message; None if it is none that there is."""
     try:
-        return len(text) <= _MAX_TEXT and LiveEnd.model_validate(json.loads(text)).type == "end"
+        return _TEXT.validate_python(json.loads(text))
     except (ValueError, RecursionError, ValidationError):
-        return False
+        return None
 
 
 def _given_up(websocket: WebSocket) -> Callable[[], Awaitable[bool]]:
@@ -185,5 +193,6 @@ def _given_up(websocket: WebSocket) -> Callable[[], Awaitable[bool]]:
 def upgrade_required() -> problems.ProblemResponse:
     """The response to a request that is no handshake."""
     return problems.ProblemResponse(
-        problems.from_status(HTTPStatus.UPGRADE_REQUIRED), {"Upgrade": "websocket", "Connection": "Upgrade"}
+        problems.from_status(HTTPStatus.UPGRADE_REQUIRED),
+        {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"},
     )

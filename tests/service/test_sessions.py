@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from benchmarks.server import ready
 from benchmarks.server import serve as start_server
 from service.session.state import State
 from tests.support.pictures import Pixels, encode
 from tests.support.server import UPLOAD, Server, serve
-from tests.support.websockets import END, ask, connect
+from tests.support.websockets import END, ask, connect, reply
 
 FRAMES = "/upload-meaa-frames"
 NO_FACE = encode(np.zeros((100, 120, 3), np.uint8))
@@ -201,15 +202,23 @@ def test_no_line_of_the_log_tells_who_opened_a_session(server: Server, photo: by
 
 
 @pytest.mark.slow
-def test_a_worker_that_stops_ends_its_sessions_with_1001(photo: bytes, tmp_path: Path) -> None:
+def test_a_worker_that_stops_hands_its_sessions_over_to_the_next(photo: bytes, tmp_path: Path) -> None:
     with start_server(tmp_path, environment={"MEAA_WORKERS": "1", "TMPDIR": str(tmp_path)}) as running:
         with connect(running.port) as connection:
             assert ask(connection, photo)["frame"] == 0
             (worker,) = running.workers()
             worker.send_signal(signal.SIGTERM)
+            last = reply(connection)
             with pytest.raises(ConnectionClosed):
                 connection.recv(timeout=20)
-        assert connection.close_code == 1001
+        assert connection.close_code == 1012
+        deadline = time.monotonic() + 60
+        while not ready(running.port) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        with connect(running.port) as connection:
+            connection.send(json.dumps({"type": "resume", "session": last["session"]}))
+            assert ask(connection, photo)["time"] == pytest.approx(0.5)
+            assert ask(connection, END)["summary"]["frames"] == 2
 
 
 @pytest.mark.slow

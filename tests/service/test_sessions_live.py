@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import json
 import socket
 import struct
 import threading
@@ -16,22 +17,26 @@ from urllib.parse import quote
 import httpx
 import numpy as np
 import pytest
+import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect as open_websocket
+from websockets.typing import Subprotocol
 
 from service import memory, request_id
-from service.admission import Buffer
+from service.admission import Buffer, Rate
 from service.classifier import MoodClassifier
 from service.detector import FaceDetector
 from service.estimator import MoodEstimate, MoodEstimator
 from service.images import Frame
 from service.moods import MOODS
 from service.processing import Processing, Recorder
-from service.session.live import LiveSessions, Rate, upgrade_required
+from service.session.live import LiveSessions, upgrade_required
 from service.session.mood_filter import FilterSettings
+from service.session.state import State
 from service.settings import Settings
 from tests.conftest import ROOT
 from tests.support.pictures import Pixels, encode
@@ -49,10 +54,19 @@ def estimator() -> MoodEstimator:
 
 @pytest.fixture
 def live(estimator: MoodEstimator, monkeypatch: pytest.MonkeyPatch) -> Live:
-    """A context manager: a server with settings that differ from the defaults; it gives its port."""
+    """A context manager: a server with settings that differ from the defaults; it gives its port.
+
+    The server itself is put into the list `servers`, if there is one.
+    """
 
     @contextmanager
-    def start(*, record: Recorder | None = None, room: int = 64_000_000, **settings: Any) -> Iterator[int]:
+    def start(
+        *,
+        record: Recorder | None = None,
+        room: int = 64_000_000,
+        servers: list[uvicorn.Server] | None = None,
+        **settings: Any,
+    ) -> Iterator[int]:
         values = Settings(**settings)
         filter_settings = FilterSettings.read(ROOT / "bundle")
         processing = Processing(estimator, filter_settings, values, trimmer=memory.Trimmer(), record=record)
@@ -62,6 +76,8 @@ def live(estimator: MoodEstimator, monkeypatch: pytest.MonkeyPatch) -> Live:
 
         routes = [WebSocketRoute(SESSION, LiveSessions(processing, values).serve), Route(SESSION, refuse)]
         with serving(Starlette(routes=routes), monkeypatch, max_bytes=values.max_bytes, room=Buffer(room)) as server:
+            if servers is not None:
+                servers.append(server)
             yield port_of(server)
 
     return start
@@ -216,6 +232,77 @@ def test_the_end_of_an_empty_session_has_a_summary_too(live: Live) -> None:
         assert (summary["frames"], summary["seconds"], summary["balance"], summary["episodes"]) == (0, 0, None, [])
 
 
+def resume(session: str) -> str:
+    """The text message with which a session goes on."""
+    return json.dumps({"type": "resume", "session": session})
+
+
+def test_a_session_goes_on_in_another_connection_and_by_requests(live: Live, photo: bytes) -> None:
+    with live() as port:
+        with connect(port) as connection:
+            for frame in (photo, b"no image", photo):
+                ask(connection, frame)
+            ended = ask(connection, END)
+        with connect(port) as connection:
+            connection.send(resume(ended["session"]))
+            further = ask(connection, photo)
+            summary = ask(connection, END)
+    assert set(ended) == {"summary", "session"}
+    assert len(ended["session"]) <= 4_000
+    last = State.decode(ended["session"]).summary.last
+    assert (further["frame"], further["time"]) == (0, pytest.approx(last + 0.5))
+    assert further["estimate"]["face_id"] == 1
+    assert (summary["summary"]["frames"], summary["summary"]["answered"]) == (4, 3)
+    assert State.decode(summary["session"]).session == State.decode(ended["session"]).session
+
+
+@pytest.mark.parametrize("session", ["", "x", "A" * 4_001, "\u00e9", State(session="0" * 32).encode()[:-1]])
+def test_a_session_that_cannot_be_read_is_closed_with_1008(live: Live, session: str) -> None:
+    with live() as port, connect(port) as connection:
+        connection.send(resume(session))
+        assert close_code(connection) == 1008
+
+
+def test_a_session_is_resumed_before_its_frames_or_not_at_all(live: Live, photo: bytes) -> None:
+    with live() as port, connect(port) as connection:
+        assert ask(connection, photo)["frame"] == 0
+        connection.send(resume(State(session="0" * 32).encode()))
+        assert close_code(connection) == 1008
+
+
+def test_a_worker_that_stops_hands_the_session_over(live: Live, photo: bytes) -> None:
+    entered, may_go = threading.Event(), threading.Event()
+
+    def hold_up(*_: Any, **__: Any) -> None:
+        entered.set()
+        assert may_go.wait(timeout=30)
+
+    servers: list[uvicorn.Server] = []
+    with live(record=hold_up, servers=servers) as port, connect(port) as connection:
+        connection.send(photo)
+        assert entered.wait(timeout=30)
+        connection.send(photo)  # this one will not have begun
+        time.sleep(0.2)
+        servers[0].should_exit = True
+        time.sleep(0.2)
+        may_go.set()
+        assert reply(connection)["mood"] == "positive"
+        last = reply(connection)
+        assert last["summary"]["answered"] == State.decode(last["session"]).summary.answered == 1
+        assert close_code(connection) == 1012
+
+
+def test_a_crowd_of_faces_costs_no_more_than_the_subject(live: Live, astronaut: Pixels) -> None:
+    head = astronaut[20:220, 120:320]
+    crowd = encode(np.tile(head[::2, ::2], (6, 8, 1)))
+    with live() as port, connect(port) as connection:
+        answers = [ask(connection, crowd) for _ in range(3)]
+        state = State.decode(ask(connection, END)["session"])
+    assert answers[0]["estimate"]["faces"] > 16
+    assert answers[1]["estimate"]["faces"] == 1  # within a second nobody else is looked for
+    assert len(state.places) == 16
+
+
 def test_too_many_frames_a_second_end_the_session_with_1008(live: Live) -> None:
     with live(session_rate=2) as port, connect(port) as connection:
         for number in range(10):  # what a line held up may come at once
@@ -280,7 +367,7 @@ def test_a_client_that_does_not_read_loses_its_session(
             raw.settimeout(20)
             with contextlib.suppress(ConnectionError):  # a timeout would fail the test
                 while True:
-                    raw.sendall(b"\x82\x81" + bytes(4) + b"x")
+                    raw.sendall(b"\x82\xfe\x00\x80" + bytes(4 + 128))
         time.sleep(0.5)
         with connect(port) as connection:
             assert ask(connection, photo)["mood"] == "positive"
@@ -314,6 +401,20 @@ def test_pages_of_other_origins_may_not_open_a_session(live: Live) -> None:
             assert refusal(port, origin=origin) == forbidden
     with live(cors_origins=("*",)) as port, connect(port, origin="https://anywhere.example") as connection:
         assert ask(connection, END)["summary"]["frames"] == 0
+
+
+def test_a_page_of_another_origin_gets_no_session_by_adding_ours(live: Live) -> None:
+    with live() as port:
+        own = {"Origin": f"http://127.0.0.1:{port}"}
+        assert refusal(port, origin="https://evil.example", additional_headers=own) == (403, "forbidden")
+
+
+def test_a_token_in_the_address_is_no_token(live: Live) -> None:
+    with live(token=("abc",)) as port, pytest.raises(InvalidStatus) as refused:
+        open_websocket(
+            f"ws://127.0.0.1:{port}{SESSION}?token=abc&access_token=abc", subprotocols=[Subprotocol("meaa.v1")]
+        )
+    assert refused.value.response.status_code == 401
 
 
 def test_a_client_must_offer_the_subprotocol(live: Live) -> None:
