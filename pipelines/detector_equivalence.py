@@ -3,8 +3,10 @@
 The cascade is compared with the `mtcnn` package on photos and on camera frames composed of photos:
 
 - at the package's settings: how many of the package's faces it finds, and how many more;
-- at the bundle's settings, on frames as the service decodes them: whether it finds the largest face if that face is
-  large enough to be searched for.
+- at the bundle's settings, on frames as the service decodes them: whether the search of a snapshot finds the largest
+  face if that face is large enough to be searched for.
+
+That search ends once the largest face is certain; how often it finds another one than the whole cascade is counted too.
 
 The stage also compares the weighted F1 of the moods of held-out photos between exact arithmetic on whole images and the
 bundle's settings.
@@ -33,7 +35,7 @@ from rich.progress import track
 from pipelines import markdown, paths
 from pipelines.data.splits import photos_of_split
 from pipelines.evaluation import agreement
-from pipelines.evaluation.agreement import Agreement, Detect, LargestFound, Pixels
+from pipelines.evaluation.agreement import Agreement, Detect, LargestFound, Pixels, SameLargest
 from pipelines.evaluation.bootstrap import weighted_f1
 from pipelines.evaluation.metrics import confusion
 from pipelines.evaluation.predictions import predict_photos
@@ -49,6 +51,7 @@ FRAMES: Final = {(640, 480): 120, (1920, 1080): 60}
 
 MAX_EXTRA: Final = 0.01
 MIN_LARGEST_FOUND: Final = 0.995
+MIN_SAME_LARGEST: Final = 0.997
 MAX_F1_LOSS: Final = 0.002
 
 _PHOTO_SHARES: Final = (0.16, 0.25, 0.4, 0.65, 0.95)
@@ -90,8 +93,8 @@ def compose_frames(photos: Sequence[Pixels], width: int, height: int, count: int
 
 def compare(
     package: Detect, pixels: Iterable[Pixels], exact: FaceDetector, served: FaceDetector
-) -> tuple[Agreement, LargestFound]:
-    """Both comparisons over a set of images.
+) -> tuple[Agreement, LargestFound, SameLargest]:
+    """The comparisons over a set of images.
 
     Args:
         package: The package's detector.
@@ -99,20 +102,22 @@ def compare(
         exact: The cascade at the package's settings.
         served: The cascade at the bundle's settings; each image reaches it as a JPEG file.
     """
-    matched, largest = Agreement(), LargestFound()
+    matched, largest, same = Agreement(), LargestFound(), SameLargest()
     for image in pixels:
         wanted = package(image)
         matched += Agreement.of(exact.detect(image), wanted)
-        largest += LargestFound.of(detect_as_served(served, image), wanted, min(image.shape[:2]))
-    return matched, largest
+        alone, whole = (detect_as_served(served, image, all_faces=every) for every in (False, True))
+        largest += LargestFound.of(alone, wanted, min(image.shape[:2]))
+        same += SameLargest.of(alone, whole)
+    return matched, largest, same
 
 
-def detect_as_served(detector: FaceDetector, pixels: Pixels) -> list[Face]:
+def detect_as_served(detector: FaceDetector, pixels: Pixels, *, all_faces: bool) -> list[Face]:
     """Faces that the service finds in an image that it receives as a JPEG file of high quality."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "JPEG", quality=95)
     frame = images.decode_frame(file.getvalue(), working_side=detector.settings.working_side)
-    return [frame.in_image(face) for face in detector.detect(frame.pixels)]
+    return [frame.in_image(face) for face in detector.detect(frame.pixels, all_faces=all_faces)]
 
 
 def compare_moods(bundle: Path, photos: Path, prepare: PrepareParams) -> dict[str, float | int]:
@@ -136,24 +141,28 @@ def compare_moods(bundle: Path, photos: Path, prepare: PrepareParams) -> dict[st
     return result
 
 
-def report(results: Mapping[str, tuple[Agreement, LargestFound]], moods: Mapping[str, float | int]) -> dict[str, Any]:
+def report(
+    results: Mapping[str, tuple[Agreement, LargestFound, SameLargest]], moods: Mapping[str, float | int]
+) -> dict[str, Any]:
     """The content of `equivalence.json`, with the bounds that hold.
 
     Args:
         results: Results of `compare` by the name of the set of images.
         moods: Result of `compare_moods`.
     """
-    agreements, largests = zip(*results.values(), strict=True)
-    found, largest = sum(agreements, Agreement()), sum(largests, LargestFound())
-    every = {**results, "all": (found, largest)}
+    agreements, largests, sames = zip(*results.values(), strict=True)
+    found, largest, same = sum(agreements, Agreement()), sum(largests, LargestFound()), sum(sames, SameLargest())
+    every = {**results, "all": (found, largest, same)}
     return {
-        "package_settings": {name: asdict(one) for name, (one, _) in every.items()},
-        "bundle_settings": {name: asdict(other) for name, (_, other) in every.items()},
+        "package_settings": {name: asdict(one) for name, (one, _, _) in every.items()},
+        "bundle_settings": {name: asdict(one) for name, (_, one, _) in every.items()},
+        "largest_alone": {name: asdict(one) for name, (_, _, one) in every.items()},
         "moods": dict(moods),
         "bounds_hold": {
             "matched": found.matched >= agreement.MIN_MATCHED * found.faces,
             "extra": found.extra <= MAX_EXTRA * found.faces,
             "largest_found": largest.found >= MIN_LARGEST_FOUND * largest.images,
+            "same_largest": same.same >= MIN_SAME_LARGEST * same.images,
             "weighted_f1": moods["served_weighted_f1"] >= moods["exact_weighted_f1"] - MAX_F1_LOSS,
         },
     }
@@ -171,6 +180,7 @@ def page(content: Mapping[str, Any]) -> str:
         min_share=agreement.MIN_SHARE,
         min_largest_iou=agreement.MIN_LARGEST_IOU,
         min_largest_found=MIN_LARGEST_FOUND,
+        min_same_largest=MIN_SAME_LARGEST,
         max_f1_loss=MAX_F1_LOSS,
     )
 

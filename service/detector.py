@@ -41,6 +41,11 @@ _PNET_OUTPUTS: Final = ("cells", "offsets", "probabilities")
 _RNET_OUTPUTS: Final = ("offsets", "probabilities")
 _ONET_OUTPUTS: Final = ("offsets", "probabilities", "landmarks")
 
+# Columns of these outputs side by side.
+_OFFSETS: Final = slice(0, 4)
+_PROBABILITY: Final[int] = 5
+_LANDMARKS: Final = slice(6, 16)
+
 # Geometry of the nets (paper, figure 2): P-Net sees 12 x 12 pixels with a stride of 2, R-Net 24 x 24, O-Net 48 x 48.
 _PNET_CELL: Final[int] = 12
 _PNET_STRIDE: Final[int] = 2
@@ -73,6 +78,18 @@ bound the time for images that are made of faces. In photos of up to 80 faces th
 
 _NOSE_DEPTH: Final[float] = 0.6
 """Distance of the nose's tip from the plane of the eyes, in distances of the eyes: 38 mm to 63 mm."""
+
+_STEPS: Final[tuple[int, ...]] = (3, 1)
+"""The first levels of the steps of a search for the largest face alone; level 0 shows the smallest faces. The levels
+from the third on take an eighth of P-Net's time."""
+
+_CERTAIN: Final[float] = 0.9
+_LARGEST_PER_CELL: Final[float] = 1.5
+"""When the largest face so far ends such a search: its least confidence, and its least size (the root of its area) in
+cells of the next smaller level. Chosen on 1,227 validation photos and 400 camera frames composed of them: the least of
+the sizes 1, 1.25, 1.5, 1.75 and 2 at which each largest face has an IoU of at least 0.9 with that of the whole cascade
+(at 1.5 all but one are identical), and of the confidences 0.7, 0.9 and 0.97, at which this holds alike, the middle one.
+The search then ends early in 98.9 % of the photos and 99.5 % of the frames."""
 
 _MOST_LOOKS: Final[int] = 2
 _NEAR: Final[float] = 0.08
@@ -198,20 +215,31 @@ class FaceDetector:
         self._images = 0
         self._lock = threading.Lock()
 
-    def detect(self, image: NDArray[np.uint8]) -> list[Face]:
+    def detect(self, image: NDArray[np.uint8], *, all_faces: bool = True) -> list[Face]:
         """Find the faces in an image.
 
         Args:
             image: RGB image, uint8 (height, width, 3).
+            all_faces: Whether every face counts. Otherwise the large ones are searched for first, and smaller ones only
+                until the largest is certain. In exact arithmetic every face counts.
 
         Returns:
             The faces, most confident first; boxes are clipped to the image. The list is empty if there is no face.
         """
+        pyramid, found, faces = _Pyramid(image, self.settings), _Candidates.none(), list[Face]()
+        end = len(pyramid.scales)
+        starts = [] if all_faces or self.settings.exact else [start for start in _STEPS if start < end]
         with self._counted():
-            boxes, scores = self._propose(image)
-            boxes, scores = self._refine(image, boxes, scores)
-            boxes, scores, poses = self._output(image, boxes, scores)
-        return _to_faces(boxes, scores, poses, image.shape[1], image.shape[0])
+            while end:
+                first = starts.pop(0) if starts else 0
+                found = found.after(self._map(self._propose, pyramid.levels(first, end)))
+                faces = self._judge(image, found)
+                if first and _is_certain(faces, _PNET_CELL / pyramid.scales[first - 1]):
+                    break
+                if not faces:
+                    starts.clear()  # nobody is near: the remaining levels at once cost the least
+                end = first
+        return faces
 
     def confirm(self, image: NDArray[np.uint8], face: Face) -> Face | None:
         """Find a face again about whose place is known, with O-Net alone: a small part of the time of `detect`.
@@ -225,14 +253,14 @@ class FaceDetector:
         Returns:
             The face; None if O-Net sees none there.
         """
-        boxes = np.array([[face.x, face.y, face.x + face.width, face.y + face.height]], np.float64)
+        square = _to_squares(np.array([[face.x, face.y, face.x + face.width, face.y + face.height]], np.float64))
         with self._counted():
             for _ in range(_MOST_LOOKS):
-                before = _to_squares(boxes)
-                boxes, scores, poses = self._output(image, before, np.ones(1))
+                boxes, scores, poses = self._decide(square, self._look_at(self._onet, image, square))
                 if not len(boxes):
                     return None
-                if np.abs(_to_squares(boxes) - before).max() < _NEAR * (before[0, 2] - before[0, 0]):
+                before, square = square, _to_squares(boxes)
+                if np.abs(square - before).max() < _NEAR * (before[0, 2] - before[0, 0]):
                     break
         found = _to_faces(boxes, scores, poses, image.shape[1], image.shape[0])
         return found[0] if found else None
@@ -253,81 +281,199 @@ class FaceDetector:
         handing parts to other threads would cost a tenth to a quarter of the throughput (measured)."""
         return map(function, items) if self._pool is None or self._images > 1 else self._pool.map(function, items)
 
-    def _propose(self, image: NDArray[np.uint8]) -> tuple[Boxes, Scores]:
-        """Stage 1: P-Net over the image pyramid proposes square candidates (paper, section II-A)."""
-        levels = [(np.empty((0, 4)), np.empty(0)), *self._map(self._propose_on_level, self._pyramid(image))]
-        boxes, scores = (np.concatenate(parts) for parts in zip(*levels, strict=True))
-        boxes, scores = _best(boxes, scores, self._most[0])
-        kept = non_maximum_suppression(boxes, scores, self.settings.nms_pyramid)[: self._most[1]]
-        return _to_squares(boxes[kept]), scores[kept]
-
-    def _propose_on_level(self, level: tuple[float, NDArray[np.float32]]) -> tuple[Boxes, Scores]:
-        """P-Net's candidates at one level from `_pyramid`, in pixels of the image."""
+    def _propose(self, level: tuple[float, NDArray[np.float32]]) -> tuple[Boxes, Scores]:
+        """Stage 1: P-Net proposes candidates at one level of `_Pyramid`, in pixels of the image (section II-A)."""
         scale, pixels = level
         threshold = self.settings.thresholds[0]
         min_logit = np.array(math.log(threshold / (1 - threshold)) - _LOGIT_ROUNDING, np.float32)
         cells, offsets, probabilities = self._pnet.run(_PNET_OUTPUTS, {"image": pixels[None], MIN_LOGIT: min_logit})
         confident = probabilities[:, 1] > threshold
         boxes = _decode_proposals(cells[confident], offsets[confident], scale)
-        boxes, scores = _best(boxes, probabilities[confident, 1].astype(np.float64), self._most[0])
-        kept = non_maximum_suppression(boxes, scores, self.settings.nms_level)
+        scores = probabilities[confident, 1].astype(np.float64)
+        kept = self._suppress(boxes, scores, self.settings.nms_level)
         return boxes[kept], scores[kept]
 
-    def _pyramid(self, image: NDArray[np.uint8]) -> Iterator[tuple[float, NDArray[np.float32]]]:
-        """The levels of the image pyramid, largest first: scale, and pixels as P-Net's input."""
-        height, width = image.shape[:2]
-        source = _normalise(image) if self.settings.exact else image
-        for scale in pyramid_scales(width, height, self.settings):
-            level_width, level_height = int(width * scale), int(height * scale)
-            if not self.settings.exact:
-                source = _halve(source, level_width, level_height, whole=source is image)
-            level = _shrink(source, level_width, level_height)
-            yield scale, np.asarray(level, dtype=np.float32) if self.settings.exact else _normalise(level)
+    def _suppress(self, boxes: Boxes, scores: Scores, threshold: float) -> NDArray[np.intp]:
+        """Non-maximum suppression among the best boxes, as many as may be compared at once."""
+        if len(scores) <= self._most[0]:
+            return non_maximum_suppression(boxes, scores, threshold)
+        best = np.argpartition(scores, -self._most[0])[-self._most[0] :]
+        return best[non_maximum_suppression(boxes[best], scores[best], threshold)]
+
+    def _judge(self, image: NDArray[np.uint8], found: _Candidates) -> list[Face]:
+        """The faces among P-Net's candidates. R- and O-Net look at those that they have not seen before."""
+        squares, chosen = self._refine(image, found)
+        if not len(squares):
+            return []
+        looks = self._look_once(self._onet, image, squares, found.decided, chosen)
+        boxes, scores, poses = self._decide(squares, looks)
+        return _to_faces(boxes, scores, poses, image.shape[1], image.shape[0])
+
+    def _refine(self, image: NDArray[np.uint8], found: _Candidates) -> tuple[Boxes, NDArray[np.intp]]:
+        """Stage 2: R-Net rejects most candidates and corrects the other boxes (paper, section II-A).
+
+        Returns:
+            Squares that R-Net takes for faces, and the indices of the candidates from which they come.
+        """
+        if not len(found.scores):
+            return found.boxes, np.empty(0, np.intp)
+        chosen = self._suppress(found.boxes, found.scores, self.settings.nms_pyramid)[: self._most[1]]
+        squares = _to_squares(found.boxes[chosen])
+        looks = self._look_once(self._rnet, image, squares, found.refined, chosen)
+        boxes, scores = _calibrate(squares, looks[:, _OFFSETS]), looks[:, _PROBABILITY].astype(np.float64)
+        confident = scores > self.settings.thresholds[1]
+        boxes, scores, chosen = boxes[confident], scores[confident], chosen[confident]
+        kept = self._suppress(boxes, scores, self.settings.nms_rnet)[: self._most[2]]
+        return _to_squares(boxes[kept]), chosen[kept]
+
+    def _decide(self, squares: Boxes, looks: NDArray[np.float32]) -> tuple[Boxes, Scores, Poses]:
+        """Stage 3: O-Net, which sees the most pixels, decides and corrects the boxes (paper, section II-A).
+
+        Of its five landmarks, only the pose of the head is kept.
+
+        Args:
+            squares: Boxes that O-Net has looked at.
+            looks: Its outputs; see `_look_at`.
+        """
+        boxes, scores = _calibrate(squares, looks[:, _OFFSETS]), looks[:, _PROBABILITY].astype(np.float64)
+        confident = scores > self.settings.thresholds[2]
+        boxes, scores, landmarks = boxes[confident], scores[confident], looks[confident, _LANDMARKS]
+        kept = non_maximum_suppression(boxes, scores, self.settings.nms_onet, metric="IoS")
+        return boxes[kept], scores[kept], head_poses(landmarks[kept])
+
+    def _look_once(
+        self,
+        net: onnxruntime.InferenceSession,
+        image: NDArray[np.uint8],
+        boxes: Boxes,
+        memory: NDArray[np.float32],
+        rows: NDArray[np.intp],
+    ) -> NDArray[np.float32]:
+        """R- or O-Net's outputs for boxes; it runs on those alone that it has not looked at before.
+
+        Args:
+            net: R- or O-Net.
+            image: RGB image, uint8 (height, width, 3).
+            boxes: Boxes, float64 (n, 4).
+            memory: Its outputs for all candidates, NaN where it has not looked, float32 (candidates, values). What is
+                missing of the rows is filled in.
+            rows: Rows of the boxes' candidates, (n,).
+
+        Returns:
+            Its outputs for the boxes, float32 (n, values).
+        """
+        new = np.isnan(memory[rows, 0])
+        if new.any():
+            memory[rows[new]] = self._look_at(net, image, boxes[new])
+        return memory[rows]
 
     def _look_at(
-        self, net: onnxruntime.InferenceSession, image: NDArray[np.uint8], boxes: Boxes, size: int
-    ) -> list[NDArray[np.float32]]:
+        self, net: onnxruntime.InferenceSession, image: NDArray[np.uint8], boxes: Boxes
+    ) -> NDArray[np.float32]:
         """Run R- or O-Net on boxes (at least one), in batches.
 
         Returns:
-            What the net gives out, each float32 (n, values).
+            Its outputs side by side, float32 (n, values): `_OFFSETS`, `_PROBABILITY` and, of O-Net, `_LANDMARKS`.
         """
         exact = self.settings.exact or max(image.shape) > _REMAP_SIDE
         cut = crop_and_resize if exact else crop_and_resize_fast
-        outputs = _RNET_OUTPUTS if net is self._rnet else _ONET_OUTPUTS
+        outputs, size = (_RNET_OUTPUTS, _RNET_SIZE) if net is self._rnet else (_ONET_OUTPUTS, _ONET_SIZE)
 
-        def look(part: Boxes) -> Sequence[NDArray[np.float32]]:
-            answer: Sequence[NDArray[np.float32]] = net.run(outputs, {"image": _normalise(cut(image, part, size))})
-            return answer
+        def look(part: Boxes) -> NDArray[np.float32]:
+            return np.concatenate(net.run(outputs, {"image": _normalise(cut(image, part, size))}), axis=1)
 
         parts = [boxes[start : start + _PATCHES_AT_ONCE] for start in range(0, len(boxes), _PATCHES_AT_ONCE)]
-        return [np.concatenate(values) for values in zip(*self._map(look, parts), strict=True)]
+        return np.concatenate(list(self._map(look, parts)))
 
-    def _refine(self, image: NDArray[np.uint8], boxes: Boxes, scores: Scores) -> tuple[Boxes, Scores]:
-        """Stage 2: R-Net rejects most candidates and corrects the other boxes (paper, section II-A)."""
-        if not len(boxes):
-            return boxes, scores
-        offsets, probabilities = self._look_at(self._rnet, image, boxes, _RNET_SIZE)
-        boxes, scores = _calibrate(boxes, offsets), probabilities[:, 1].astype(np.float64)
-        confident = scores > self.settings.thresholds[1]
-        boxes, scores = boxes[confident], scores[confident]
-        boxes, scores = _best(boxes, scores, self._most[0])
-        kept = non_maximum_suppression(boxes, scores, self.settings.nms_rnet)[: self._most[2]]
-        return _to_squares(boxes[kept]), scores[kept]
 
-    def _output(self, image: NDArray[np.uint8], boxes: Boxes, scores: Scores) -> tuple[Boxes, Scores, Poses]:
-        """Stage 3: O-Net, which sees the most pixels, decides and corrects the boxes (paper, section II-A).
+class _Pyramid:
+    """The image pyramid, made level by level.
 
-        Of its third output, five landmarks, only the pose of the head is kept.
+    Attributes:
+        scales: Scales of the levels, largest first.
+    """
+
+    def __init__(self, image: NDArray[np.uint8], settings: DetectorSettings) -> None:
+        """No level yet.
+
+        Args:
+            image: RGB image, uint8 (height, width, 3).
+            settings: Settings of the cascade.
         """
-        if not len(boxes):
-            return boxes, scores, np.empty((0, 2))
-        offsets, probabilities, landmarks = self._look_at(self._onet, image, boxes, _ONET_SIZE)
-        boxes, scores = _calibrate(boxes, offsets), probabilities[:, 1].astype(np.float64)
-        confident = scores > self.settings.thresholds[2]
-        boxes, scores, landmarks = boxes[confident], scores[confident], landmarks[confident]
-        kept = non_maximum_suppression(boxes, scores, self.settings.nms_onet, metric="IoS")
-        return boxes[kept], scores[kept], head_poses(landmarks[kept])
+        self._height, self._width = image.shape[:2]
+        self._exact = settings.exact
+        self._halved: list[NDArray[Any]] = [_normalise(image) if settings.exact else image]
+        self.scales = pyramid_scales(self._width, self._height, settings)
+
+    def levels(self, first: int, end: int) -> Iterator[tuple[float, NDArray[np.float32]]]:
+        """Levels from `first` to before `end`: scale, and pixels as P-Net's input."""
+        for scale in self.scales[first:end]:
+            width, height = int(self._width * scale), int(self._height * scale)
+            level = _shrink(self._halved[0] if self._exact else self._source(width, height), width, height)
+            yield scale, np.asarray(level, dtype=np.float32) if self._exact else _normalise(level)
+
+    def _source(self, width: int, height: int) -> NDArray[Any]:
+        """The image, halved as often as a level of a size can still be averaged from it.
+
+        Halving takes a tenth of the time of averaging by a fractional factor, and leaves fewer pixels to average.
+        """
+        times = 0
+        while True:
+            pixels = self._halved[times]
+            ratio = min(pixels.shape[0] / height, pixels.shape[1] / width)
+            if ratio < (_HALVED_AGAIN_FROM if times else _HALVED_FROM):
+                return pixels
+            times += 1
+            if times == len(self._halved):
+                self._halved.append(_shrink(pixels, pixels.shape[1] // 2, pixels.shape[0] // 2))
+
+
+@dataclass(frozen=True)
+class _Candidates:
+    """P-Net's candidates in an image, and what the other nets have said of them.
+
+    Attributes:
+        boxes: Their boxes, float64 (n, 4).
+        scores: P-Net's scores, float64 (n,).
+        refined: R-Net's outputs, NaN for candidates that it has not looked at, float32 (n, 6).
+        decided: O-Net's, likewise, float32 (n, 16).
+    """
+
+    boxes: Boxes
+    scores: Scores
+    refined: NDArray[np.float32]
+    decided: NDArray[np.float32]
+
+    @classmethod
+    def none(cls) -> _Candidates:
+        """No candidates."""
+        return cls(np.empty((0, 4)), np.empty(0), np.empty((0, 6), np.float32), np.empty((0, 16), np.float32))
+
+    def after(self, levels: Iterable[tuple[Boxes, Scores]]) -> _Candidates:
+        """These candidates, after those of further levels."""
+        boxes, scores = zip(*levels, (self.boxes, self.scores), strict=True)
+        count = sum(map(len, scores)) - len(self.scores)
+        return _Candidates(
+            np.concatenate(boxes),
+            np.concatenate(scores),
+            np.concatenate([np.full((count, 6), np.nan, np.float32), self.refined]),
+            np.concatenate([np.full((count, 16), np.nan, np.float32), self.decided]),
+        )
+
+
+def _is_certain(faces: Sequence[Face], cell: float) -> bool:
+    """Whether the largest face stays the largest, whatever smaller cells of P-Net find.
+
+    Args:
+        faces: Faces found until now.
+        cell: Side of the largest cell that has not been searched, in pixels of the image.
+    """
+    largest = max(faces, key=lambda face: face.width * face.height, default=None)
+    return (
+        largest is not None
+        and largest.confidence >= _CERTAIN
+        and largest.width * largest.height >= (_LARGEST_PER_CELL * cell) ** 2
+    )
 
 
 def pyramid_scales(width: int, height: int, settings: DetectorSettings) -> list[float]:
@@ -352,14 +498,6 @@ def pyramid_scales(width: int, height: int, settings: DetectorSettings) -> list[
         scales.append(scale)
         scale *= settings.scale_factor
     return scales
-
-
-def _best(boxes: Boxes, scores: Scores, count: int) -> tuple[Boxes, Scores]:
-    """The boxes with the highest scores, at most `count` of them."""
-    if len(scores) <= count:
-        return boxes, scores
-    best = np.argpartition(scores, -count)[-count:]
-    return boxes[best], scores[best]
 
 
 def non_maximum_suppression(
@@ -466,22 +604,6 @@ def crop_and_resize_fast(image: NDArray[np.uint8], boxes: Boxes, size: int) -> N
 def _shrink(pixels: NDArray[Any], width: int, height: int) -> NDArray[Any]:
     """Pixels, (rows, columns, 3), reduced to a smaller size by averaging areas."""
     return np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA))
-
-
-def _halve(pixels: NDArray[Any], width: int, height: int, *, whole: bool) -> NDArray[Any]:
-    """Pixels, (rows, columns, 3), halved as often as a pyramid level can still be averaged from them.
-
-    Halving takes a tenth of the time of averaging by a fractional factor, and leaves fewer pixels to average.
-
-    Args:
-        pixels: Pixels of the whole image, or the result of this function for the level above.
-        width: Width of the level, in pixels.
-        height: Height of the level, in pixels.
-        whole: Whether `pixels` are those of the whole image.
-    """
-    while min(pixels.shape[0] / height, pixels.shape[1] / width) >= (_HALVED_FROM if whole else _HALVED_AGAIN_FROM):
-        pixels, whole = _shrink(pixels, pixels.shape[1] // 2, pixels.shape[0] // 2), False
-    return pixels
 
 
 def _sample_axis(

@@ -124,7 +124,7 @@ class MoodEstimator:
         self,
         decode: Decoder,
         *,
-        most: int = 1,
+        most: int | None = None,
         hint: Face | None = None,
         observe: Observer | None = None,
         inspect: Inspector | None = None,
@@ -133,9 +133,10 @@ class MoodEstimator:
 
         Args:
             decode: Function that decodes the image.
-            most: Most faces that are classified.
+            most: Most faces that are classified, if all faces are to be found. None if the largest is enough; the
+                search for smaller ones then ends once it is certain.
             hint: Where the face is, in pixels of the upright image, as far as the caller knows. If O-Net sees a face
-                there, no other is searched for. It is not used if several faces are wanted.
+                there, no other is searched for. It is not used if all faces are to be found.
             observe: See `estimate`.
             inspect: See `estimate`; it is called once, with the estimate for the largest face.
 
@@ -174,7 +175,7 @@ class MoodEstimator:
         return self._estimate_frame(frame, observe=observe)[0]
 
     def _estimate_frame(
-        self, frame: Frame, *, most: int = 1, hint: Face | None = None, observe: Observer | None = None
+        self, frame: Frame, *, most: int | None = None, hint: Face | None = None, observe: Observer | None = None
     ) -> list[MoodEstimate]:
         """See `estimate_people`.
 
@@ -182,8 +183,8 @@ class MoodEstimator:
             NoFaceError: No face was found.
         """
         with timed("detect", observe):
-            known = self.detector.confirm(frame.pixels, frame.in_pixels(hint)) if hint and most == 1 else None
-            found = [known] if known else self.detector.detect(frame.pixels)
+            known = self.detector.confirm(frame.pixels, frame.in_pixels(hint)) if hint and most is None else None
+            found = [known] if known else self.detector.detect(frame.pixels, all_faces=most is not None)
         if not found:
             raise NoFaceError(
                 f"No face was found in the {frame.width} x {frame.height} image. "
@@ -191,7 +192,7 @@ class MoodEstimator:
                 "The face must be lit, frontal and not too small."
             )
         with timed("classify", observe):
-            return [self.classify(frame, face, face_count=len(found)) for face in faces.by_size(found)[:most]]
+            return [self.classify(frame, face, face_count=len(found)) for face in faces.by_size(found)[: most or 1]]
 
     def classify(self, frame: Frame, face: Face, *, face_count: int = 1) -> MoodEstimate:
         """Mood of a face that was found.

@@ -99,6 +99,32 @@ class LargestFound:
         return LargestFound(self.images + other.images, self.found + other.found, self.elsewhere + other.elsewhere)
 
 
+@dataclass(frozen=True)
+class SameLargest:
+    """How often a search for the largest face alone finds that of the whole cascade.
+
+    Attributes:
+        images: Images in which one of the two searches finds a face.
+        same: Those in which their largest faces have an intersection over union of at least `MIN_IOU`.
+        identical: Those in which the boxes of these faces are equal to the pixel.
+    """
+
+    images: int = 0
+    same: int = 0
+    identical: int = 0
+
+    @classmethod
+    def of(cls, alone: Sequence[Face], whole: Sequence[Face]) -> SameLargest:
+        """The counts for one image."""
+        if not alone or not whole:
+            return cls(int(bool(alone or whole)))
+        overlap = intersection_over_union(faces.largest(alone), faces.largest(whole))
+        return cls(1, int(overlap >= MIN_IOU), int(overlap == 1))
+
+    def __add__(self, other: SameLargest) -> SameLargest:
+        return SameLargest(self.images + other.images, self.same + other.same, self.identical + other.identical)
+
+
 def intersection_over_union(face: Face, other: Face) -> float:
     """Overlap of the boxes of two faces, in [0, 1]."""
     width = min(face.x + face.width, other.x + other.width) - max(face.x, other.x)

@@ -24,11 +24,13 @@ def test_on_photos_and_frames_it_finds_what_the_package_finds_and_as_served_the_
     sample = sample_photos(photos, PHOTOS)
     pictures = [*sample, *compose_frames(sample, 640, 480, FRAMES)]
     exact, served = FaceDetector(NETS, DetectorSettings()), FaceDetector(NETS)
-    agreement, largest = compare(mtcnn_package(), pictures, exact, served)
+    agreement, largest, same = compare(mtcnn_package(), pictures, exact, served)
     assert agreement.faces >= PHOTOS
     assert agreement.matched >= MIN_MATCHED * agreement.faces
     assert agreement.extra <= MAX_EXTRA * agreement.faces
     assert largest.images >= PHOTOS
+    assert same.images >= PHOTOS
+    assert same.images - same.same <= 1
     assert largest.images - largest.found <= 1  # of some thirty: the report has the share on a thousand and more
 
 

@@ -6,9 +6,11 @@ import io
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import psutil
 import pytest
@@ -21,6 +23,7 @@ from service.detector import (
     DetectorSettings,
     Face,
     FaceDetector,
+    _is_certain,
     crop_and_resize,
     crop_and_resize_fast,
     non_maximum_suppression,
@@ -201,9 +204,9 @@ def test_an_image_made_of_faces_costs_a_bounded_number_of_looks(
     looks: list[int] = []
     look_at = FaceDetector._look_at
 
-    def counted(detector: FaceDetector, net: Any, image: Pixels, boxes: Any, size: int) -> Any:
+    def counted(detector: FaceDetector, net: Any, image: Pixels, boxes: Any) -> Any:
         looks.append(len(boxes))
-        return look_at(detector, net, image, boxes, size)
+        return look_at(detector, net, image, boxes)
 
     monkeypatch.setattr(FaceDetector, "_look_at", counted)
     frame = images.decode_frame(hostile_images.FILES[name](), working_side=estimator.detector.settings.working_side)
@@ -213,6 +216,93 @@ def test_an_image_made_of_faces_costs_a_bounded_number_of_looks(
     assert looks[1] <= 128
     assert 0 < len(faces) <= 128
     assert time.process_time() - started < 2  # some 0.5 s; 7 s without the bounds
+
+
+@pytest.mark.parametrize("name", [name for name in hostile_images.FILES if name.startswith("mosaic")])
+def test_the_search_for_the_largest_face_alone_is_bounded_too(name: str, estimator: MoodEstimator) -> None:
+    frame = images.decode_frame(hostile_images.FILES[name](), working_side=estimator.detector.settings.working_side)
+    started = time.process_time()
+    faces = estimator.detector.detect(frame.pixels, all_faces=False)
+    assert 0 < len(faces) <= 128
+    assert time.process_time() - started < 2
+
+
+@pytest.fixture
+def searched(estimator: MoodEstimator, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The scales of the pyramid's levels that P-Net has seen, in their order."""
+    scales: list[float] = []
+    propose = FaceDetector._propose
+
+    def counted(detector: FaceDetector, level: tuple[float, Any]) -> Any:
+        scales.append(level[0])
+        return propose(detector, level)
+
+    monkeypatch.setattr(FaceDetector, "_propose", counted)
+    monkeypatch.setattr(estimator.detector, "_pool", None)
+    return scales
+
+
+def test_the_search_for_the_largest_face_ends_before_the_small_ones(
+    estimator: MoodEstimator, searched: list[float]
+) -> None:
+    frame = scene(640, 480, 1).pixels
+    whole = estimator.detector.detect(frame)
+    levels = len(searched)
+    searched.clear()
+    assert estimator.detector.detect(frame, all_faces=False) == whole
+    assert len(searched) == levels - 3
+    assert max(searched) < 0.2  # cells of 76 pixels and more: the face has a third of the frame
+
+
+def test_a_small_face_is_found_whatever_the_search_is_for(estimator: MoodEstimator, astronaut: Pixels) -> None:
+    frame = np.full((480, 640, 3), 100, np.uint8)
+    frame[200:300, 300:400] = cv2.resize(astronaut[0:240, 104:344], (100, 100), interpolation=cv2.INTER_AREA)
+    whole = estimator.detector.detect(frame)
+    assert len(whole) == 1
+    assert max(whole[0].width, whole[0].height) < 76
+    assert estimator.detector.detect(frame, all_faces=False) == whole
+
+
+@pytest.mark.parametrize("people", [0, 5])
+def test_a_search_that_comes_to_its_end_finds_what_the_whole_cascade_finds(
+    people: int, estimator: MoodEstimator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = scene(640, 480, people).pixels
+    whole = estimator.detector.detect(frame)
+    monkeypatch.setattr("service.detector._is_certain", lambda faces, cell: False)
+    assert estimator.detector.detect(frame, all_faces=False) == whole
+
+
+def test_no_level_is_searched_twice_and_no_patch_is_looked_at_twice(
+    estimator: MoodEstimator, searched: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[tuple[float, ...]] = []
+    look_at = FaceDetector._look_at
+
+    def noted(detector: FaceDetector, net: Any, image: Pixels, boxes: Any) -> Any:
+        looks.extend((id(net), *box) for box in boxes.tolist())
+        return look_at(detector, net, image, boxes)
+
+    monkeypatch.setattr(FaceDetector, "_look_at", noted)
+    monkeypatch.setattr("service.detector._is_certain", lambda faces, cell: False)
+    estimator.detector.detect(scene(640, 480, 5).pixels, all_faces=False)
+    assert len(searched) == len(set(searched)) > 3
+    assert len(looks) == len(set(looks)) > 3
+
+
+def test_a_large_face_ends_the_search_only_if_it_is_certain_and_large(estimator: MoodEstimator) -> None:
+    (face,) = estimator.detector.detect(scene(640, 480, 1).pixels)
+    size = (face.width * face.height) ** 0.5
+    assert _is_certain([face], size / 1.6)
+    assert not _is_certain([face], size / 1.4)
+    assert not _is_certain([replace(face, confidence=0.85)], size / 1.6)
+    assert _is_certain([replace(face, width=20, confidence=0.85), face], size / 1.6)
+    assert not _is_certain([], 20.0)
+
+
+def test_in_exact_arithmetic_every_level_is_searched(at_package_settings: FaceDetector) -> None:
+    frame = scene(320, 240, 1).pixels
+    assert at_package_settings.detect(frame, all_faces=False) == at_package_settings.detect(frame)
 
 
 @pytest.mark.parametrize("people", [0, 1, 5])
