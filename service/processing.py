@@ -216,7 +216,7 @@ class Processing:
         started, box = time.perf_counter(), options.box
         people = self.estimator.estimate_people(
             decode,
-            most=options.people or 1,
+            most=options.people,
             hint=None if box is None else Face(box.x, box.y, box.width, box.height, confidence=1.0),
             observe=_observe,
             inspect=lambda frame, estimate: self._record(frame, estimate, started),
