@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks.robustness import fuzz
 from benchmarks.robustness.fuzzing import http_mutation, image_target, jpeg, multipart_target, png, webp
-from benchmarks.robustness.fuzzing.recorder import Recorder
+from benchmarks.robustness.fuzzing.recorder import Recorder, cpu_seconds
 from benchmarks.robustness.schemathesis_run import run
 from benchmarks.server import ROOT
 from service import images
@@ -115,7 +115,31 @@ def test_an_input_that_takes_too_long_is_found(tmp_path: Path) -> None:
     assert "more than 0 seconds of CPU time" in recorder.result.findings
 
 
+def test_the_time_of_a_child_that_has_ended_is_not_that_of_the_input(tmp_path: Path) -> None:
+    busy = "sum(range(10_000_000))"
+
+    def run(_: bytes) -> list[str]:
+        subprocess.run([sys.executable, "-c", busy], check=True)
+        return ["done"]
+
+    recorder = Recorder("busy child", SimpleNamespace(CPU_SECONDS=0.1, run=run), tmp_path)
+    before = cpu_seconds()
+    recorder.feed(b"a")
+    assert cpu_seconds() - before > 0.1
+    assert not recorder.result.findings
+
+
 # What fuzzing has found
+
+
+def test_an_empty_query_is_as_good_as_none(tmp_path: Path) -> None:
+    body = http_mutation.IMAGE
+    fields = b"Host: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nAuthorization: Bearer fuzz\r\n"
+    head = b"POST /upload-meaa-image? HTTP/1.1\r\n" + fields + b"Content-Length: %d\r\n\r\n" % len(body)
+    (tmp_path / "requests").write_bytes(head + body + b"HEAD /? HTTP/1.1\r\nHost: a\r\n\r\n")
+    command = [sys.executable, "-m", fuzz.__name__, "replay", "http", str(tmp_path / "requests")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout == "['422', '200', '422', '200']\n", done.stderr
 
 
 def test_a_head_request_that_is_refused_gets_no_body(server: Server) -> None:
