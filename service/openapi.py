@@ -36,10 +36,20 @@ _MODELS: Final = (
     schema.LiveAnswer,
     schema.LiveProblem,
     schema.LiveSummary,
+    schema.LiveEnd,
+    schema.LiveResume,
     problems.Problem,
 )
 
 _BINARY: Final = {"type": "string", "format": "binary"}
+
+_REFERENCE: Final[str] = "#/components/schemas/"
+
+# OpenAPI knows no WebSocket, and nothing refers to its messages: generators export what has a name here.
+_LIVE_REPLY: Final = {
+    "description": "A text message of a live session, from the service: the reply to an image, or the summary.",
+    "oneOf": [{"$ref": _REFERENCE + model} for model in ("LiveAnswer", "LiveProblem", "LiveSummary")],
+}
 
 
 def openapi_document(settings: Settings) -> dict[str, Any]:
@@ -52,7 +62,7 @@ def openapi_document(settings: Settings) -> dict[str, Any]:
         settings: Settings that decide whether clients need a token, and which addresses exist.
     """
     _, schemas = models_json_schema(
-        [(model, "serialization") for model in _MODELS], ref_template="#/components/schemas/{model}"
+        [(model, "serialization") for model in _MODELS], ref_template=_REFERENCE + "{model}"
     )
     return {
         "openapi": "3.1.0",
@@ -73,7 +83,7 @@ def openapi_document(settings: Settings) -> dict[str, Any]:
             **_metrics_path(settings),
         },
         "components": {
-            "schemas": schemas["$defs"],
+            "schemas": {**schemas["$defs"], "LiveReply": _LIVE_REPLY},
             **({"securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}} if settings.token else {}),
         },
     }
@@ -180,16 +190,16 @@ def _frames_operation(settings: Settings) -> dict[str, Any]:
 
 def _session_operation(settings: Settings) -> dict[str, Any]:
     """The WebSocket, as far as OpenAPI can say: the handshake. The messages are described in words and as types."""
-    reference = "#/components/schemas/"
     description = (
         f"A WebSocket with the subprotocol `{schema.SUBPROTOCOL}`. The client sends each frame as a binary message, "
         "one image each. The service replies to each with one text message, in order: `LiveAnswer`, or `LiveProblem`; "
         'a bad frame or an overload costs that frame, not the session. The text message `{"type": "end"}` ends the '
-        "session: the last message is `LiveSummary`, then the service closes with 1000. Other close codes: 1001 (the "
-        "session was idle or has become too long, or the worker stops), 1008 (too many frames a second, too slow a "
-        "message, or a text message that is none of the above), 1009 (a message has too many bytes), 1011 (a fault of "
-        f"the service), 1013 (too many sessions). A token is sent in the header, or as `{schema.BEARER}TOKEN` in a "
-        "second subprotocol."
+        "session: the last message is `LiveSummary`, then the service closes with 1000. The text message `LiveResume` "
+        "before all frames goes on with an earlier session. Other close codes: 1001 (the session was idle or has "
+        "become too long), 1008 (too many frames a second, too slow a message, too many tiny frames, or another text "
+        "message), 1009 (a message has too many bytes), 1011 (a fault of the service), 1012 (the worker stops; the "
+        "last message is `LiveSummary`), 1013 (too many sessions). A token is sent in the header, or as "
+        f"`{schema.BEARER}TOKEN` in a second subprotocol."
     )
     statuses = [HTTPStatus.FORBIDDEN, HTTPStatus.UPGRADE_REQUIRED, HTTPStatus.INTERNAL_SERVER_ERROR]
     refusals = [problems.from_status(status) for status in statuses]
@@ -205,8 +215,11 @@ def _session_operation(settings: Settings) -> dict[str, Any]:
         },
         "x-websocket": {
             "subprotocol": schema.SUBPROTOCOL,
-            "receives": {"binary": "An image.", "text": {"const": {"type": "end"}}},
-            "sends": {"oneOf": [{"$ref": reference + name} for name in ("LiveAnswer", "LiveProblem", "LiveSummary")]},
+            "receives": {
+                "binary": "An image.",
+                "text": {"oneOf": [{"$ref": _REFERENCE + name} for name in ("LiveEnd", "LiveResume")]},
+            },
+            "sends": {"$ref": f"{_REFERENCE}LiveReply"},
         },
     }
 
@@ -215,7 +228,7 @@ def _answer(description: str, model: str) -> dict[str, Any]:
     return {
         "description": description,
         "headers": _headers(request_id.HEADER),
-        "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{model}"}}},
+        "content": {"application/json": {"schema": {"$ref": _REFERENCE + model}}},
     }
 
 
@@ -261,7 +274,7 @@ def _problem_response(by_code: dict[str, problems.Problem]) -> dict[str, Any]:
         "headers": _headers(request_id.HEADER),
         "content": {
             problems.MEDIA_TYPE: {
-                "schema": {"$ref": "#/components/schemas/Problem"},
+                "schema": {"$ref": f"{_REFERENCE}Problem"},
                 "examples": {code: {"value": value} for code, value in values.items()},
             }
         },

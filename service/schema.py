@@ -8,9 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import TypeAliasType
 
 from service import request_id
-from service.moods import MOODS
+from service.moods import Mood, for_each_mood
 from service.problems import Problem
 from service.session.summary import Summary
 
@@ -37,20 +38,19 @@ SUBPROTOCOL: Final[str] = "meaa.v1"
 BEARER: Final[str] = "bearer."
 """What comes before the token in a second subprotocol, for browsers, which cannot set a header."""
 
-Reason = Literal["uncertain", "dark", "bright", "low_contrast", "blurred", "small", "turned", "cut_off", "covered"]
+Reason = TypeAliasType(
+    "Reason",
+    Literal["uncertain", "dark", "bright", "low_contrast", "blurred", "small", "turned", "cut_off", "covered"],
+)
+"""Why an answer is not reliable."""
 
-Mood = Annotated[str, Field(json_schema_extra={"enum": list(MOODS)})]
+# Not a constraint: rounding may take a sum of probabilities beyond 1 in its last digit, which is no fault.
+_Probability = Annotated[float, Field(json_schema_extra={"minimum": 0, "maximum": 1})]
 
-Probabilities = Annotated[
-    dict[str, float],
-    Field(
-        json_schema_extra={
-            "properties": {mood: {"type": "number", "minimum": 0, "maximum": 1} for mood in MOODS},
-            "required": list(MOODS),
-            "additionalProperties": False,
-        }
-    ),
-]
+Probabilities = TypeAliasType(
+    "Probabilities", Annotated[dict[str, _Probability], Field(json_schema_extra=for_each_mood)]
+)
+"""Probability of each mood."""
 
 
 class FaceBox(BaseModel):
@@ -288,7 +288,19 @@ class LiveEnd(BaseModel):
     type: Literal["end"]
 
 
+class LiveResume(BaseModel):
+    """The text message, before all frames, with which a client goes on with an earlier session."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    type: Literal["resume"]
+    session: str = Field(max_length=4_000, description="`session` of the earlier one's last message.")
+
+
 class LiveSummary(BaseModel):
-    """The last message of a session that its client has ended."""
+    """The last message of a session that its client has ended, or whose worker stops."""
 
     summary: Summary
+    session: str = Field(
+        max_length=4_000, description="See `FramesResponse`; it is continued there, or by `LiveResume`."
+    )

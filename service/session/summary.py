@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.moods import MOODS
+from service.moods import MOODS, Mood, for_each_mood
 
 MAX_EPISODES: Final[int] = 100
 """Most episodes that a summary lists: the latest."""
@@ -52,7 +52,7 @@ class MoodShare(BaseModel):
 class Episode(BaseModel):
     """A time of one mood."""
 
-    mood: str = Field(json_schema_extra={"enum": list(MOODS)})
+    mood: Mood
     start: float = Field(description="Time of its first frame, in seconds.")
     end: float = Field(description="Time at which the next episode or a gap begins, in seconds.")
     probability: float = Field(ge=0, le=1, description="Mean probability of the mood over its frames.")
@@ -67,7 +67,7 @@ class Summary(BaseModel):
     frames: int = Field(ge=0)
     answered: int = Field(ge=0, description="Frames in which the person's mood was estimated.")
     reliable_share: float = Field(ge=0, le=1, description="Share of all frames with a reliable estimate.")
-    moods: dict[str, MoodShare] = Field(description="The filtered moods.")
+    moods: dict[str, MoodShare] = Field(description="The filtered moods.", json_schema_extra=for_each_mood)
     episodes: list[Episode] = Field(description=f"The latest {MAX_EPISODES} at most, in order of time.")
     changes_per_minute: float = Field(
         ge=0, description="Changes from one mood to another, in a minute in which it is known."
