@@ -1,22 +1,25 @@
 """Which answers can be trusted: fits the rule of `service.quality` and measures what it promises.
 
-The rule is fitted on groups of labelled faces: clean ones, and the same under each corruption. In every group the share
-of wrong answers among those called reliable must keep to a limit, and so must the upper end of its confidence interval
-(Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", JASA 1927): a small group needs fewer
-errors. First the confidences are sought that every answer needs, by mood, so that as many answers for clean faces as
-can be are reliable. A condition (blur, a covered mouth, ...) is recognised by a measure of the classifier's input; its
-bound is where most faces of the groups that stand for it lie, and it asks for as much confidence as these groups need.
+The rule is fitted on groups of labelled faces: clean ones, and the same under each corruption. The share of wrong
+answers among those called reliable must keep to a limit, with its upper confidence bound, in all groups at once: a
+small group needs fewer errors, and so does each of many. The bound is exact (Clopper and Pearson, "The Use of
+Confidence or Fiducial Limits", Biometrika 26, 1934); its level is shared among the groups (Bonferroni). It allows for
+chance in the faces, not for a classifier that was chosen on them.
+
+First the confidences are sought that every answer needs, by mood, so that as many answers for clean faces as can be are
+reliable. A condition (blur, a covered mouth, ...) is recognised by a measure of the classifier's input; its bound is
+where most faces of the groups that stand for it lie, and it asks for as much confidence as these groups need.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from statistics import NormalDist
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binom
 
 from pipelines.evaluation.reliability_groups import CLEAN, FEWEST, Group
 from service.moods import MOODS
@@ -53,19 +56,21 @@ class Limit:
 
     Attributes:
         max_error: Largest share of them.
-        level: Confidence level of the one-sided interval whose upper end must keep to it.
+        level: Confidence level of the upper bound that must keep to it.
     """
 
     max_error: float
     level: float
 
+    def for_each_of(self, groups: int) -> Limit:
+        """The limit for each of some groups, with which it holds at the level for all of them at once."""
+        return replace(self, level=1 - (1 - self.level) / max(1, groups))
+
     def kept(self, wrong: NDArray[Any], called: NDArray[Any]) -> NDArray[np.bool_]:
         """Whether a number of wrong answers out of a number of reliable ones keeps to it; arrays of one shape."""
-        z = NormalDist().inv_cdf(self.level)
-        share = wrong / np.maximum(called, 1)
-        spread = np.sqrt(share * (1 - share) / np.maximum(called, 1) + z**2 / (4 * np.maximum(called, 1) ** 2))
-        upper = (share + z**2 / (2 * np.maximum(called, 1)) + z * spread) / (1 + z**2 / np.maximum(called, 1))
-        return np.asarray((called > 0) & (upper <= self.max_error))
+        # The bound keeps to it if so few errors are unlikely for answers that are wrong as often as is allowed.
+        fewer = binom.ppf(1 - self.level, np.arange(int(called.max()) + 1), self.max_error)
+        return np.asarray(wrong < fewer[called.astype(int)])
 
 
 @dataclass(frozen=True)
@@ -127,12 +132,13 @@ def fit(groups: Mapping[str, Mapping[str, Group]], limit: Limit) -> ReliabilityR
     Args:
         groups: Groups by name, for each source of faces. Each counts for itself; those with fewer than `FEWEST` faces
             do not count.
-        limit: What must hold in every group.
+        limit: What must hold in all groups at once.
     """
     enough = {
         source: {name: group for name, group in named.items() if len(group.predictions) >= FEWEST}
         for source, named in groups.items()
     }
+    limit = limit.for_each_of(sum(map(len, enough.values())))
     conditional = {name for sign in SIGNS for name in sign.groups}
     plain = [group for source in enough.values() for name, group in source.items() if name not in conditional]
     clean = [source[CLEAN] for source in enough.values() if CLEAN in source]

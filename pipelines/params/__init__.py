@@ -256,8 +256,8 @@ class ReliabilityParams(Section):
     Attributes:
         max_error: Largest share of wrong answers among those called reliable, for every source of faces and every
             corruption.
-        level: Confidence level of the one-sided interval of that share, whose upper end must keep to `max_error` on
-            validation.
+        level: Confidence level of the upper bound of that share, which must keep to `max_error` on validation for all
+            sources and corruptions at once.
         seed: Seed of random corruptions.
     """
 
