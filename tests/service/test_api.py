@@ -164,10 +164,11 @@ def test_the_openapi_document_defines_all_that_it_refers_to() -> None:
     document = openapi.openapi_document(Settings())
     text = json.dumps(document)
     referred = {part.split('"')[0] for part in text.split("#/components/schemas/")[1:]}
-    answers = {"MoodResponse", "Person", "FaceBox", "Quality", "Model", "Problem"}
+    answers = {"MoodResponse", "Person", "Mood", "Probabilities", "FaceBox", "Quality", "Reason", "Model", "Problem"}
     frames = {"FramesResponse", "AnsweredFrame", "FailedFrame", "FrameEstimate"}
     summary = {"Summary", "MoodShare", "Episode", "Interval"}
-    assert referred == answers | frames | summary | {"LiveAnswer", "LiveProblem", "LiveSummary"}
+    live = {"LiveReply", "LiveAnswer", "LiveProblem", "LiveSummary", "LiveEnd", "LiveResume"}
+    assert referred == answers | frames | summary | live
     assert referred <= set(document["components"]["schemas"])
 
 
