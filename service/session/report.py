@@ -24,13 +24,13 @@ def text(recording: Recording, comparison: Comparison | None = None) -> str:
 
 def _summary(recording: Recording) -> Iterator[str]:
     one = recording.summary
-    answered = f"{one.answered} with an answer, {one.reliable_share:.0%} reliable"
+    answered = f"{one.answered} with an answer, {100 * one.reliable_share:.0f} % reliable"
     yield f"{clock(one.seconds)} min, {one.frames} frames, {answered}"
     for mood, share in one.moods.items():
-        yield f"  {mood:<9}{share.share:>5.0%}  {clock(share.seconds)} min"
+        yield f"  {mood:<9}{100 * share.share:>4.0f} %  {clock(share.seconds)} min"
     yield f"{one.changes_per_minute:.1f} changes a minute"
     if one.balance is not None:
-        yield f"balance {one.balance.mean:+.2f} (95 % interval {one.balance.low:+.2f} to {one.balance.high:+.2f})"
+        yield f"balance {one.balance.mean:+z.2f} (95 % interval {one.balance.low:+z.2f} to {one.balance.high:+z.2f})"
 
 
 def _comparison(comparison: Comparison) -> Iterator[str]:
@@ -43,5 +43,5 @@ def _comparison(comparison: Comparison) -> Iterator[str]:
 
 def _line(name: str, one: Difference) -> str:
     by, said = one.difference, "differs" if one.clear else "may be chance"
-    interval = f"{by.mean:+.2f} ({by.low:+.2f} to {by.high:+.2f})"
+    interval = f"{by.mean:+z.2f} ({by.low:+z.2f} to {by.high:+z.2f})"
     return f"  {name:<9}{one.baseline:>6.2f} -> {one.session:>5.2f}  {interval}  {said}"

@@ -120,7 +120,7 @@ def _heading(recording: Recording) -> Iterator[str]:
     one = recording.summary
     answered = one.answered / max(1, one.frames)
     frames = "1 frame" if one.frames == 1 else f"{one.frames} frames"
-    shares = f"{answered:.0%} with an answer, {one.reliable_share:.0%} reliable"
+    shares = f"{100 * answered:.0f} % with an answer, {100 * one.reliable_share:.0f} % reliable"
     text = f"{clock(one.seconds)} min, {frames}: {shares}, {one.changes_per_minute:.1f} changes a minute"
     yield _text(_LEFT, 24, text)
     if one.balance is not None:
@@ -144,7 +144,7 @@ def _lanes(recording: Recording, spans: list[Span], axis: _Axis) -> Iterator[str
         share = recording.summary.moods[mood]
         yield _line(_LEFT, line, _RIGHT, line)
         yield _text(_LEFT - 8, middle, mood, "end")
-        yield _text(_RIGHT + 8, middle, f"{share.share:.0%}  {clock(share.seconds)}", "small")
+        yield _text(_RIGHT + 8, middle, f"{100 * share.share:.0f} %  {clock(share.seconds)}", "small")
     yield _line(_LEFT, _LANES_BOTTOM, _RIGHT, _LANES_BOTTOM)
 
 

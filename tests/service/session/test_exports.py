@@ -70,8 +70,8 @@ def test_the_table_has_one_row_for_each_frame(session: Recording) -> None:
 
 def test_the_text_tells_shares_balance_and_differences(session: Recording) -> None:
     lines = report.text(session, compare(session.summary, session.summary, stay_seconds=STAY)).splitlines()
-    assert lines[0] == "0:02 min, 4 frames, 2 with an answer, 25% reliable"
-    assert "  positive   50%  0:00 min" in lines
+    assert lines[0] == "0:02 min, 4 frames, 2 with an answer, 25 % reliable"
+    assert "  positive   50 %  0:00 min" in lines
     assert sum(line.endswith("may be chance") for line in lines) == 5
 
 

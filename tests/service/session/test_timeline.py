@@ -100,10 +100,10 @@ def test_shares_and_balance_are_written_beside_them(session: Recording) -> None:
     texts = [
         one.text for one in ElementTree.fromstring(draw(session, SETTINGS)).iter("{http://www.w3.org/2000/svg}text")
     ]
-    assert texts[0] == "1:40 min, 80 frames: 94% with an answer, 81% reliable, 0.0 changes a minute"
+    assert texts[0] == "1:40 min, 80 frames: 94 % with an answer, 81 % reliable, 0.0 changes a minute"
     assert re.fullmatch(r"Balance [+−]0\.\d\d \(95 % interval −?\+?[01]\.\d\d to [+−][01]\.\d\d\)", texts[1] or "")
     assert set(MOODS) <= set(texts)
-    assert "54%  0:41" in texts
+    assert "54 %  0:41" in texts
 
 
 def test_the_baselines_balance_is_drawn_if_there_is_one(session: Recording) -> None:
