@@ -99,6 +99,8 @@ class State(BaseModel):
         sums = self.summary
         if sums.first is not None and sums.first > sums.last:
             raise ValueError("time does not run backwards")
+        if not sums.reliable <= sums.answered <= sums.frames:
+            raise ValueError("a part has not more frames than the whole")
         try:
             sums.summary(1.0)
         except (ArithmeticError, ValidationError):

@@ -15,10 +15,12 @@ import pytest
 from benchmarks.robustness import fuzz
 from benchmarks.robustness.fuzzing import http_mutation, image_target, jpeg, multipart_target, png, webp
 from benchmarks.robustness.fuzzing.recorder import Recorder, cpu_seconds
+from benchmarks.robustness.fuzzing.state_target import pack
 from benchmarks.robustness.schemathesis_run import run
 from benchmarks.server import ROOT
 from service import images
-from service.errors import UnsupportedTypeError
+from service.errors import InvalidParameterError, UnsupportedTypeError
+from service.session.state import State
 from tests.support.raw_http import connect, exchange, parse, received
 from tests.support.server import Server, serve
 
@@ -37,6 +39,13 @@ def test_damaged_images_raise_nothing_but_the_typed_errors(tmp_path: Path) -> No
         ("http", 300, {"200", "400", "401", "404", "422", "431"}),
         ("multipart", 1000, {"read", "missing_image", "too_large", "unsupported_type"}),
         ("connections", 200, {"done", "served"}),
+        ("frames", 1000, {"read", "missing_image", "too_many_images", "invalid_parameter", "unsupported_type"}),
+        ("state", 1000, {"refused", "taken"}),
+        (
+            "websocket",
+            200,
+            {"101", "426", "no_face", "invalid_image", "summary", "closed with 1000", "closed with 1002"},
+        ),
     ],
 )
 def test_damaged_requests_do_not_break_what_holds_for_all_requests(
@@ -157,6 +166,14 @@ def test_a_client_that_leaves_without_reading_keeps_no_connection_open(tmp_path:
     command = [sys.executable, "-m", fuzz.__name__, "replay", "connections", str(tmp_path / "actions")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stdout == "['done']\n", done.stderr
+
+
+def test_a_made_up_session_with_more_reliable_frames_than_frames_is_refused() -> None:
+    session = {"session": "0" * 32, "summary": {"frames": 0, "reliable": 1, "answered": 1, "first": 0.0}}
+    with pytest.raises(InvalidParameterError):  # the next reliable frame would have been a fault of the service
+        State.decode(pack(json.dumps(session).encode()))
+    session["summary"] = {"frames": 1, "reliable": 1, "answered": 1, "first": 0.0}
+    assert State.decode(pack(json.dumps(session).encode())).summary.frames == 1
 
 
 @pytest.mark.slow

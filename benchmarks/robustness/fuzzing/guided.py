@@ -23,6 +23,9 @@ MODULES: Final = {
     "http": ("service", "uvicorn.protocols", "starlette"),
     "multipart": ("service", "starlette", "python_multipart"),
     "connections": ("service", "uvicorn.protocols"),
+    "frames": ("service", "starlette", "python_multipart"),
+    "state": ("service",),
+    "websocket": ("service", "uvicorn.protocols", "wsproto"),
 }
 """Packages whose branches guide the fuzzer, by target."""
 

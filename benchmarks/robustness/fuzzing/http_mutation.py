@@ -11,7 +11,7 @@ from typing import Final
 
 from benchmarks.robustness.fuzzing import multipart_mutation, png
 from benchmarks.robustness.fuzzing.mutation import MANY, damage, rearrange
-from service.schema import METRICS_PATH, OPENAPI_PATH, PAGE_PATH, UPLOAD_PATH
+from service.schema import FRAMES_PATH, METRICS_PATH, OPENAPI_PATH, PAGE_PATH, SESSION_PATH, UPLOAD_PATH
 
 TOKEN: Final = "fuzz"
 """The token that the service expects."""
@@ -30,12 +30,14 @@ IMAGE: Final = png.SIGNATURE + b"".join(
 """The smallest image: the response to it is that it shows no face."""
 
 _UPLOAD: Final = UPLOAD_PATH.encode()
+_FRAMES: Final = FRAMES_PATH.encode()
 _METHODS: Final = (
     b"POST", b"POST", b"POST", b"GET", b"HEAD", b"PUT", b"OPTIONS", b"DELETE", b"TRACE", b"CONNECT", b"PRI", b"post",
     b"PATCH", b"PROPFIND", b"M-SEARCH", b"SOURCE", b"FOO", b"", b"POST\t", b"QUERY",
 )  # fmt: skip
 _TARGETS: Final = (
-    _UPLOAD, _UPLOAD, _UPLOAD + b"?faces=all", PAGE_PATH.encode(), OPENAPI_PATH.encode(), METRICS_PATH.encode(),
+    _UPLOAD, _UPLOAD, _UPLOAD + b"?faces=all", _UPLOAD + b"?box=1,2,3,4", _FRAMES, SESSION_PATH.encode(),
+    PAGE_PATH.encode(), OPENAPI_PATH.encode(), METRICS_PATH.encode(),
     b"/readyz", b"/healthz", b"*", b"", b"http://a/upload-meaa-image", b"http://a@b:80/", b"//" + _UPLOAD,
     _UPLOAD + b"/", b"/./" + _UPLOAD[1:], b"/%2e%2e/", _UPLOAD + b"%00", b"/%ff%fe", b"/%", b"/%zz", _UPLOAD + b"#a",
     b"/a b", b"/\xc3\xa4", b"/\x80", b"/" + b"a" * 9_000, b"a:1", b"/schema.json", b"/static_content/../..",
@@ -93,6 +95,13 @@ def contents() -> tuple[bytes, ...]:
     return IMAGE, b"", b"text", form, b"\r\n--meaa\r\n", bytes(300), b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
+def _frame_parts() -> list[bytes]:
+    """The parts of a body with two frames and their times."""
+    disposition = b"Content-Disposition: form-data; name="
+    image = disposition + b'"image"; filename="a"\r\n\r\n' + IMAGE
+    return [image, image, disposition + b'"times"\r\n\r\n0,1']
+
+
 @cache
 def seeds() -> tuple[bytes, ...]:
     """Connections with one request or several, all of them proper."""
@@ -114,6 +123,7 @@ def seeds() -> tuple[bytes, ...]:
         request(b"GET", b"/metrics", [b"Connection: close"], None),
         request(b"HEAD", PAGE_PATH.encode(), [], None),
         request(b"POST", _UPLOAD, [], IMAGE),
+        request(b"POST", _FRAMES, [authorized, kind], multipart_mutation.body(_frame_parts())),
         page + upload + plain,
         plain * 3 + page,
     )

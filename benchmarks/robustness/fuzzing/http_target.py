@@ -143,7 +143,7 @@ def _compare_with_h11(data: bytes, seen: list[Seen]) -> None:
 
 
 def _path(target: bytes) -> bytes:
-    """Path and query of a target in any of its forms, as the server passes them on: an empty query is as good as none."""
+    """Path and query of a target in any form, as the server passes them on; an empty query is as good as none."""
     if not target.startswith(b"/") and b"://" in target:
         target = b"/" + target.partition(b"://")[2].partition(b"/")[2]
     target = target.partition(b"#")[0]

@@ -10,8 +10,9 @@ import logging
 import random
 import tempfile
 import zlib
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -24,10 +25,12 @@ from benchmarks.robustness.fuzzing.mutation import damage
 from service.errors import MeaaError
 from service.upload import read_image
 
+T = TypeVar("T")
+
 MAX_BYTES: Final = 50_000
 CPU_SECONDS: Final = 0.5
 
-_LIMIT: Final = 20_000
+LIMIT: Final = 20_000
 """Largest body accepted here, so that the limit is met."""
 
 _SECONDS: Final = 20.0
@@ -94,16 +97,25 @@ class _Body:
         return {"type": "http.disconnect"}
 
 
-class _Reader:
+class Reader(Generic[T]):
     """Reads bodies as the service does."""
 
-    def __init__(self) -> None:
+    def __init__(self, read: Callable[..., Awaitable[T]]) -> None:
+        """A reader with an event loop of its own; no body gets to a disk from now on.
+
+        Args:
+            read: Function of `service.upload`.
+        """
+        tempfile.SpooledTemporaryFile.rollover = _refuse_disk  # type: ignore[method-assign]
+        logging.getLogger("python_multipart").disabled = True
+        logging.getLogger("python_multipart.multipart").disabled = True
+        self._read = read
         self._loop = InstantLoop()
         asyncio.set_event_loop(self._loop)
         self._failures: list[str] = []
         self._loop.set_exception_handler(lambda _, context: self._failures.append(str(context.get("message"))))
 
-    def read(self, kind: bytes, pieces: list[bytes], *, stops: bool = False) -> tuple[str, bytes]:
+    def read(self, kind: bytes, pieces: list[bytes], *, stops: bool = False) -> tuple[str, T | None]:
         """Read a body.
 
         Args:
@@ -112,7 +124,7 @@ class _Reader:
             stops: Whether the client neither ends the body nor leaves.
 
         Returns:
-            The outcome: `read` or the code of an error; and the image.
+            The outcome: `read` or the code of an error; and what was read.
         """
         headers = [(b"content-type", kind)] if kind else []
         scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": headers}
@@ -122,31 +134,46 @@ class _Reader:
             nonlocal held
             held += count
 
-        async def read() -> bytes:
+        async def read() -> T:
             request = Request(scope, _Body(pieces, stops=stops))
-            return await read_image(request, max_bytes=_LIMIT, seconds=_SECONDS, hold=hold)
+            return await self._read(request, max_bytes=LIMIT, seconds=_SECONDS, hold=hold)
 
-        image, outcome, status = b"", "read", HTTPStatus.BAD_REQUEST
+        found, outcome, status = None, "read", HTTPStatus.BAD_REQUEST
         self._loop.rewind()
         try:
-            image = self._loop.run_until_complete(read())
+            found = self._loop.run_until_complete(read())
         except MeaaError as error:
             outcome = error.code
         except HTTPException as error:
             outcome, status = str(error.status_code), HTTPStatus(error.status_code)
         assert status in _STATUSES, f"a status that must not be: {status}"
         assert not self._failures, f"an exception nobody handled: {self._failures[0]}"
-        assert held <= _LIMIT, "more is held than the limit"
-        assert image in b"".join(pieces), "an image that was not sent"
+        assert held <= LIMIT, "more is held than the limit"
         assert not stops or outcome != "read", "an image of a body that never ended"
-        return outcome, image
+        return outcome, found
+
+    def read_both_ways(self, kind: bytes, body: bytes) -> tuple[str, T | None]:
+        """Read a body all at once and in pieces; see `read`."""
+        chance = random.Random(zlib.crc32(kind + b"\n" + body))
+        whole = self.read(kind, [body])
+        pieces = [body[start : start + 1] for start in range(len(body))]
+        if len(body) > 500 or chance.random() < 0.5:
+            cuts = sorted(chance.randrange(len(body) + 1) for _ in range(chance.choice((1, 2, 8))))
+            pieces = [body[start:end] for start, end in zip([0, *cuts], [*cuts, len(body)], strict=True)]
+        parts = self.read(kind, pieces or [b""])
+        # The parser skips what follows leading line ends up to a hyphen, or to the end of what has arrived; and a body
+        # that is both broken and too large is refused for what is met first.
+        if not body.startswith((b"\r", b"\n")) and len(body) <= LIMIT:
+            assert whole == parts, f"another outcome in pieces: {whole[0]} {parts[0]}"
+        self.read(kind, pieces, stops=True)
+        return whole
 
 
 def _refuse_disk(*_: Any, **__: Any) -> Any:
     raise AssertionError("an upload on its way to a disk")
 
 
-_reader: _Reader | None = None
+_reader: Reader[bytes] | None = None
 
 
 def run(data: bytes) -> list[str]:
@@ -159,24 +186,10 @@ def run(data: bytes) -> list[str]:
         AssertionError: Something is not as it must be.
     """
     global _reader
-    if _reader is None:
-        _reader = _Reader()
-        tempfile.SpooledTemporaryFile.rollover = _refuse_disk
-        logging.getLogger("python_multipart").disabled = True
-        logging.getLogger("python_multipart.multipart").disabled = True
+    _reader = _reader or Reader(read_image)
     kind, _, body = data.partition(b"\n")
     if any(byte in kind for byte in b"\r\x00"):
         return ["no header"]
-    chance = random.Random(zlib.crc32(data))
-    whole = _reader.read(kind, [body])
-    pieces = [body[start : start + 1] for start in range(len(body))]
-    if len(body) > 500 or chance.random() < 0.5:
-        cuts = sorted(chance.randrange(len(body) + 1) for _ in range(chance.choice((1, 2, 8))))
-        pieces = [body[start:end] for start, end in zip([0, *cuts], [*cuts, len(body)], strict=True)]
-    parts = _reader.read(kind, pieces or [b""])
-    # The parser skips what follows leading line ends up to a hyphen, or to the end of what has arrived; and a body that
-    # is both broken and too large is refused for what is met first.
-    if not body.startswith((b"\r", b"\n")) and len(body) <= _LIMIT:
-        assert whole == parts, f"another outcome in pieces: {whole[0]} {parts[0]}"
-    _reader.read(kind, pieces, stops=True)
-    return [whole[0]]
+    outcome, image = _reader.read_both_ways(kind, body)
+    assert (image or b"") in body, "an image that was not sent"
+    return [outcome]

@@ -35,7 +35,7 @@ T = TypeVar("T")
 PATIENCE: Final = 300.0
 """Seconds after which every connection must have ended, whatever its client does."""
 
-STATUSES: Final = frozenset({100, 200, 204, 304, 400, 401, 404, 405, 408, 413, 415, 422, 431, 503})
+STATUSES: Final = frozenset({100, 200, 204, 304, 400, 401, 404, 405, 408, 413, 415, 422, 426, 431, 503})
 """The statuses that a response may have."""
 
 
