@@ -146,7 +146,11 @@ class MoodResponse(BaseModel):
     mood: Mood = Field(description="The mood with the highest probability.")
     probabilities: Probabilities = Field(description="Probability of each mood; they sum to 1.")
     face: FaceBox
-    faces: int = Field(ge=1, description="How many faces were found in the image.")
+    faces: int = Field(
+        ge=1,
+        description="How many faces were found in the image. Without `faces=all` the search may stop when the largest "
+        "face is certain.",
+    )
     quality: Quality
     people: list[Person] | None = Field(
         default=None,
