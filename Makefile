@@ -8,6 +8,7 @@ DEV := .venv-dev
 PEERS := .venv-bench
 FER := .venv-fer
 FUZZ := .venv-fuzz
+VIDEO := .venv-video
 BENTO := mood_estimator
 
 # BentoML's stores stay in the checkout, so that trying it leaves nothing in a home directory.
@@ -55,7 +56,7 @@ endef
 
 .DEFAULT_GOAL := help
 .PHONY: help serve test test-fast lint docs data train compare plots mlflow bento containerize drift monitor-ui peers bench \
-    soak fuzz lock clean FORCE
+    bench-sessions soak fuzz lock clean FORCE
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -83,6 +84,11 @@ $(PEERS)/.installed: requirements-bench.txt $(DEV)/.installed
 $(FER)/.installed: requirements-fer.txt $(DEV)/.installed
 	@rm -rf $(FER)
 	@$(DEV)/bin/python $(INSTALL) --target $(FER) -r $<
+	@touch $@
+
+$(VIDEO)/.installed: requirements-video.txt $(DEV)/.installed
+	@rm -rf $(VIDEO)
+	@$(DEV)/bin/python $(INSTALL) --target $(VIDEO) -r $<
 	@touch $@
 
 # Atheris has packages for Linux on x86-64; elsewhere the directory stays empty.
@@ -168,7 +174,10 @@ peers: $(PEERS)/.installed  ## the released model beside that of the package fer
 bench: $(PEERS)/.installed $(FER)/.installed $(SERVING)/.installed  ## how fast detection and service are, beside peers and targets
 	$(DEV)/bin/python -m benchmarks.speed.bench
 
-soak: $(DEV)/.installed $(FUZZ)/.installed  ## what the service withstands: attacks, overload, faults, memory (some 20 minutes)
+bench-sessions: $(VIDEO)/.installed  ## what a session is worth: hints, its path, its filter, on held-out people (ten minutes)
+	PYTHONPATH=$(VIDEO) $(DEV)/bin/python -m benchmarks.sessions.bench
+
+soak: $(DEV)/.installed $(FUZZ)/.installed  ## what the service withstands: attacks, overload, faults, memory (some 24 minutes)
 	PYTHONPATH=$(FUZZ) $(DEV)/bin/python -m benchmarks.robustness.soak
 
 MINUTES ?= 30
@@ -185,8 +194,9 @@ lock: $(DEV)/.installed  ## resolve the dependencies anew, after a change in pyp
 	    $(COMPILE) --no-deps - -o requirements-fuzz.txt
 	printf 'setuptools<81\nopencv-contrib-python-headless<5\nfacenet-pytorch>=2.6\n' | \
 	    $(COMPILE) --no-deps - -o requirements-fer.txt
+	echo 'scikit-video>=1.1.11' | $(COMPILE) --no-deps - -o requirements-video.txt
 
 clean:  ## remove the environments, BentoML's stores, pages and caches
-	rm -rf $(SERVING) $(DEV) $(PEERS) $(FER) $(FUZZ) site dvc_plots .bentoml .hypothesis
+	rm -rf $(SERVING) $(DEV) $(PEERS) $(FER) $(FUZZ) $(VIDEO) site dvc_plots .bentoml .hypothesis
 	rm -rf .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -not -path "./.git/*" -prune -exec rm -rf {} +

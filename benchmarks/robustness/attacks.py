@@ -33,13 +33,21 @@ from benchmarks.scenes import as_jpeg, scene
 from benchmarks.server import HOST, ROOT, UPLOAD, get, ready
 from service import prediction_log
 
-_MUTANTS: Final = {"http": 76_000, "image": 100_000, "multipart": 40_000, "connections": 6_000}
+_MUTANTS: Final = {
+    "http": 76_000,
+    "image": 100_000,
+    "multipart": 40_000,
+    "connections": 6_000,
+    "websocket": 5_000,
+    "frames": 10_000,
+    "state": 20_000,
+}
 """Number of mutated inputs by target, the longest first."""
 
 _REQUESTS: Final = 200_000
 """Least number of requests in the inputs of `http`."""
 
-_GUIDED_SECONDS: Final = 45.0  # of CPU time, for each target
+_GUIDED_SECONDS: Final = 30.0  # of CPU time, for each target
 _MAX_FUZZ_GROWTH_MB: Final = 60
 
 _MAX_ANSWER_SECONDS: Final = 2.5

@@ -1,6 +1,6 @@
 """Robustness of the service under minutes of faults: runs the checks of `benchmarks.robustness.checks`.
 
-    make soak                                            # about a quarter of an hour
+    make soak                                            # some 24 minutes
     python -m benchmarks.robustness.soak --share 0.1     # a tenth of it
     python -m benchmarks.robustness.soak --only bombs    # a single check
 
@@ -23,12 +23,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.robustness import attacks, checks
+from benchmarks.robustness import attacks, checks, live_sessions
 from benchmarks.robustness.plan import Finding, Plan
 from benchmarks.server import ROOT
 
 CHECKS: Final[dict[str, Callable[[Plan], Iterator[Finding]]]] = {
-    check.__name__: check for check in (*checks.CHECKS, *attacks.CHECKS)
+    check.__name__: check for check in (*checks.CHECKS, *live_sessions.CHECKS, *attacks.CHECKS)
 }
 """The checks by name, in the order of a full run."""
 
