@@ -40,15 +40,21 @@ class Answer:
     retry_after: bool = False
 
 
-def upload_request(image: bytes, token: str | None = None) -> bytes:
-    """The bytes of an upload as a browser or a phone's HTTP library sends it: a multipart body with one file."""
+def upload_request(image: bytes, token: str | None = None, *, query: str = "") -> bytes:
+    """The bytes of an upload as a browser or a phone's HTTP library sends it: a multipart body with one file.
+
+    Args:
+        image: Content of the file.
+        token: Token of the client, if the server asks for one.
+        query: Query of the address, with its question mark.
+    """
     boundary = b"meaa-load-5f1c"
     body = (
         b"--" + boundary + b'\r\nContent-Disposition: form-data; name="image"; filename="frame.jpg"\r\n'
         b"Content-Type: image/jpeg\r\n\r\n" + image + b"\r\n--" + boundary + b"--\r\n"
     )
     head = [
-        f"POST {UPLOAD} HTTP/1.1",
+        f"POST {UPLOAD}{query} HTTP/1.1",
         f"Host: {HOST}",
         f"Content-Type: multipart/form-data; boundary={boundary.decode()}",
         f"Content-Length: {len(body)}",

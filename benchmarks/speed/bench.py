@@ -2,6 +2,7 @@
 
     make bench                                    # some minutes, on a machine with nothing else to do
     python -m benchmarks.speed.bench --serving    # measure the service anew, keep the rest of the report
+    python -m benchmarks.speed.bench --sessions --before DIR   # only sessions, beside another checkout's snapshots
     python -m benchmarks.speed.bench --markdown   # only render the page from the JSON
 
 The server under test runs in the serving environment, as users have it; detectors are compared in this process.
@@ -30,7 +31,7 @@ from rich.markdown import Markdown
 
 from benchmarks.scenes import as_jpeg, scene
 from benchmarks.server import ROOT, serve
-from benchmarks.speed import detection, report, roofline, serving, steps
+from benchmarks.speed import detection, report, roofline, serving, sessions, steps
 from benchmarks.speed.timing import take_turns
 from service.classifier import MoodClassifier
 from service.detector import DetectorSettings, FaceDetector
@@ -126,6 +127,13 @@ def measure_server(python: Path, effort: Effort) -> dict[str, Any]:
     return content
 
 
+def measure_sessions(python: Path, before: Path | None, *, quick: bool) -> dict[str, Any]:
+    """Sessions beside snapshots, and both beside the code before, if there is a checkout of it."""
+    with tempfile.TemporaryDirectory() as name:
+        effort = sessions.QUICK if quick else sessions.FULL
+        return {"sessions": sessions.measure(python, effort, Path(name), before)}
+
+
 def measure_detection(effort: Effort, *, baselines: bool) -> dict[str, Any]:
     """Our detector beside the baselines, and P-Net's lower bound."""
     scenes = (scene(*frame, faces) for frame in effort.frames for faces in (1, 5, 0))
@@ -142,6 +150,8 @@ def main(
     quick: Annotated[bool, typer.Option("--quick", help="Check that it runs, with a few turns of each.")] = False,
     no_peers: Annotated[bool, typer.Option("--no-peers", help="Leave out the baselines.")] = False,
     serving: Annotated[bool, typer.Option("--serving", help="Measure the service anew, keep the rest.")] = False,
+    sessions: Annotated[bool, typer.Option("--sessions", help="Measure sessions anew, keep the rest.")] = False,
+    before: Annotated[Path | None, typer.Option(help="Checkout with other code, to compare with.")] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Render the page from the JSON.")] = False,
     output: Annotated[Path, typer.Option(help="Directory of the reports.")] = OUTPUT,
     serving_python: Annotated[Path, typer.Option(help="Interpreter of the serving environment.")] = ROOT
@@ -151,10 +161,13 @@ def main(
     file = output / "bench.json"
     if not (markdown or serving_python.exists()):
         sys.exit(f"There is no {serving_python}: run `make bench`, which sets the environment up.")
-    content = json.loads(file.read_text()) if markdown or serving else {"quick": quick, "environment": environment()}
+    keeps = markdown or serving or sessions
+    content = json.loads(file.read_text()) if keeps else {"quick": quick, "environment": environment()}
     effort = QUICK if quick else FULL
-    if not markdown:
-        # The server first: TensorFlow, which the baselines load, keeps threads that would share its cores.
+    # The servers first: TensorFlow, which the baselines load, keeps threads that would share their cores.
+    if not markdown and (sessions or not serving):
+        content |= measure_sessions(serving_python, before, quick=quick)
+    if not markdown and (serving or not sessions):
         content |= measure_service(serving_python, effort)
         if not serving:
             content |= measure_detection(effort, baselines=not no_peers)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.speed.detection import MTCNN, OURS, OURS_AS_MTCNN
+from benchmarks.speed.sessions import ratios
 from pipelines import markdown
 
 AT_LEAST: Final = "at least"
@@ -79,7 +80,30 @@ def targets(content: dict[str, Any]) -> list[dict[str, Any]]:
         ),
         Target("serving environment on disk", served["environment_mb"], AT_MOST, 400, "MB"),
     ]  # fmt: skip
+    if "sessions" in content:  # reports of earlier releases lack them
+        found += _beside_snapshots(content["sessions"])
     return [{**asdict(target), "met": target.met} for target in found]
+
+
+def _beside_snapshots(content: dict[str, Any]) -> list[Target]:
+    """The targets of sessions, and of snapshots beside the code before."""
+    ratio = ratios(content)
+    one, many = f"{content['frame']}, one client: median", f"{content['frame']}, {content['clients']} clients"
+    return [
+        Target(f"session frame, {one} over a snapshot's", ratio["session_frame"], AT_MOST, 0.4, "times"),
+        Target(
+            f"session frame, {one} over a snapshot's with the code before",
+            ratio["session_frame_before"], AT_MOST, 0.4, "times",
+        ),
+        Target(f"session frames, {many}: over snapshots in a second", ratio["session_rate"], AT_LEAST, 2.5, "times"),
+        Target(
+            f"session frames, {many}: over snapshots in a second with the code before",
+            ratio["session_rate_before"], AT_LEAST, 2.5, "times",
+        ),
+        Target("detection for a snapshot: over that of the code before", ratio["detection"], AT_MOST, 0.65, "times"),
+        Target(f"snapshot, {one} over that of the code before", ratio["snapshot"], AT_MOST, 0.75, "times"),
+        Target(f"snapshots a second, {many}: over the code before", ratio["snapshot_rate"], AT_LEAST, 1.25, "times"),
+    ]  # fmt: skip
 
 
 def page(content: dict[str, Any]) -> str:

@@ -48,10 +48,10 @@ def request_times(server: RunningServer, image: bytes, *, requests: int, warm_up
     """
     times: list[float] = []
     deadline = time.perf_counter() + _MAX_SECONDS
-    with _connect(server) as connection:
-        exchange = partial(_exchange, connection, load.upload_request(image), server)
+    with connect(server) as connection:
+        once = partial(exchange, connection, load.upload_request(image), server)
         while len(times) < warm_up + requests and (time.perf_counter() < deadline or len(times) <= warm_up):
-            times.append(milliseconds(exchange))
+            times.append(milliseconds(once))
     return Times(tuple(times[warm_up:]))
 
 
@@ -90,9 +90,9 @@ def memory(server: RunningServer, *, frames: int, sizes: int = 50, settled: int 
     widths = np.linspace(160, 1920, sizes).astype(int)
     requests = [load.upload_request(as_jpeg(scene(width, width * 3 // 4, 1).pixels)) for width in widths.tolist()]
     resident: dict[int, float] = {}
-    with _connect(server) as connection:
+    with connect(server) as connection:
         for sent in range(1, frames + 1):
-            _exchange(connection, requests[sent % sizes], server)
+            exchange(connection, requests[sent % sizes], server)
             if sent in (settled, frames):
                 resident[sent] = max(worker.memory_info().rss for worker in server.workers()) / _MEGABYTE
     return {
@@ -113,13 +113,14 @@ def directory_megabytes(directory: Path) -> float:
     return round(sum(blocks.values()) * 512 / _MEGABYTE, 1)
 
 
-def _connect(server: RunningServer) -> socket.socket:
+def connect(server: RunningServer) -> socket.socket:
+    """A connection to a server."""
     connection = socket.create_connection((HOST, server.port), timeout=_TIMEOUT_SECONDS)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return connection
 
 
-def _exchange(connection: socket.socket, request: bytes, server: RunningServer) -> None:
+def exchange(connection: socket.socket, request: bytes, server: RunningServer) -> None:
     """Send a request and read its response.
 
     Raises:

@@ -15,7 +15,7 @@ import pytest
 from benchmarks.scenes import scene
 from benchmarks.server import ROOT
 from benchmarks.speed import report
-from benchmarks.speed.detection import OURS, OURS_AS_MTCNN
+from benchmarks.speed.detection import OURS, OURS_AS_MTCNN, OURS_LARGEST
 from benchmarks.speed.roofline import pnet_macs
 from benchmarks.speed.steps import OTHER, Stopwatch
 from benchmarks.speed.timing import take_turns
@@ -42,17 +42,23 @@ def content(output: Path) -> dict[str, Any]:
 
 def test_every_scene_is_timed_with_our_settings_and_with_those_of_mtcnn(content: dict[str, Any]) -> None:
     seen = [(record["faces"], record["detector"]) for record in content["detection"]]
-    assert seen == [(faces, name) for faces in (1, 5, 0) for name in (OURS, OURS_AS_MTCNN)]
+    assert seen == [(faces, name) for faces in (1, 5, 0) for name in (OURS, OURS_LARGEST, OURS_AS_MTCNN)]
 
 
 def test_our_detector_finds_the_faces_that_a_scene_shows(content: dict[str, Any]) -> None:
-    assert all(record["found"] == record["faces"] for record in content["detection"])
+    for record in content["detection"]:
+        if record["detector"] == OURS_LARGEST:
+            assert min(1, record["faces"]) <= record["found"] <= record["faces"]
+        else:
+            assert record["found"] == record["faces"]
 
 
 def test_every_target_but_those_against_baselines_is_measured(content: dict[str, Any]) -> None:
     unmeasured = [target["metric"] for target in content["targets"] if target["met"] is None]
-    assert len(content["targets"]) == 12
-    assert len(unmeasured) == 3, unmeasured
+    assert len(content["targets"]) == 19
+    against_other_code = [metric for metric in unmeasured if "the code before" in metric]
+    assert len(against_other_code) == 5, unmeasured
+    assert len(unmeasured) - len(against_other_code) == 3, unmeasured
 
 
 def test_the_page_has_every_target_and_scene(output: Path, content: dict[str, Any]) -> None:
