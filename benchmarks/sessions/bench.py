@@ -2,7 +2,7 @@
 
     make bench-sessions                              # some minutes
     python -m benchmarks.sessions.bench --quick      # see that it runs
-    python -m benchmarks.sessions.bench --markdown   # only render page and pictures from the JSON
+    python -m benchmarks.sessions.bench --markdown   # quote the other reports anew, render page and pictures
 
 Parameters of the filters are chosen on people of the validation split, and everything in the tables is measured on
 people of the test split. Times are left to `make bench`: nothing here depends on how fast the machine is.
@@ -113,7 +113,7 @@ class Bench:
             "model": {"name": metadata.name, "version": metadata.version, "digest": metadata.digest},
             "settings": asdict(self.settings),
             "jitter": asdict(JITTER),
-            "hint": {"shift": hints.SHIFT, "size": hints.SIZE, "double": hints.DOUBLE},
+            "hint": {"shift": hints.SHIFT, "size": hints.SIZE, "strengths": hints.STRENGTHS},
             "sizes": {
                 **asdict(self.effort),
                 "rate": simulation.RATE,
@@ -129,7 +129,6 @@ class Bench:
                 "example": self._example(sequences.regular[0], chosen),
             },
             "video": self._video(chosen),
-            "reliability": report.reliability(),
             "minutes": round((time.perf_counter() - started) / 60, 1),
         }
 
@@ -202,14 +201,17 @@ def draw(content: Mapping[str, Any], output: Path) -> None:
 
 def main(
     quick: Annotated[bool, typer.Option("--quick", help="Check that it runs, with a few sequences.")] = False,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Render page and pictures from the JSON.")] = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Quote the other reports anew, render page and pictures.")
+    ] = False,
     output: Annotated[Path, typer.Option(help="Directory of the report.")] = OUTPUT,
 ) -> None:
     """Measure what a session is worth; write `report.json`, `report.md` and two pictures."""
     cv2.setNumThreads(1)
     file = output / "report.json"
     content = json.loads(file.read_text()) if markdown else Bench.load(paths.BUNDLE, QUICK if quick else FULL).run()
-    content |= {"rows": report.rows(content), "speed": report.speed()}
+    content |= {"reliability": report.reliability(), "speed": report.speed()}  # which others have measured
+    content["rows"] = report.rows(content)
     page = report.page(content)
     output.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(content, indent=2) + "\n")

@@ -32,8 +32,6 @@ def trade_off(curves: Mapping[str, Any], today: Mapping[str, Any], chosen: Mappi
     """
     figure = Figure(figsize=(8, 5.6), layout="constrained")
     axes = figure.subplots()
-    axes.axvspan(0, MAX_DELAY, ymax=1, color="#eeeeee", zorder=0)
-    axes.axhspan(0, 100 * MAX_FLIP_RATIO, color="#eeeeee", zorder=0)
     axes.fill_between([0, MAX_DELAY], 0, 100 * MAX_FLIP_RATIO, color="#cfe8cf", zorder=0.5, label="to be reached")
     for kind, (colour, marker) in _LINES.items():
         points = [

@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.sessions.measures import interval
 from benchmarks.sessions.people import Photo
 from service import images
 from service.detector import Face
@@ -26,8 +27,8 @@ SIZE: Final = 0.12
 """Standard deviations of a phone's box: of its centre, in sides of the box along each axis, and of the logarithm of a
 factor of its side. The median overlap of such a box with the cascade's is in the report."""
 
-DOUBLE: Final = 2.0
-"""Factor of both, for a detector that is worse than any phone's."""
+STRENGTHS: Final = {"close": 0.5, "phone": 1.0, "worse": 2.0}
+"""Factors of both, for a detector that is nearly the service's own, for a phone's, and for one that is worse."""
 
 
 def phone_box(face: Face, strength: float, random: np.random.Generator) -> Face:
@@ -52,12 +53,12 @@ def margin(estimate: MoodEstimate) -> float:
 
 
 def measure(estimator: MoodEstimator, photos: Sequence[Photo], seed: Sequence[int]) -> dict[str, Any]:
-    """Agreement of the answers, for a phone's boxes and for those of a worse detector."""
+    """Agreement of the answers, by the name of the strength."""
     without = [_answer(estimator, photo.data, None) for photo in photos]
     pairs = [(photo, answer) for photo, answer in zip(photos, without, strict=True) if answer is not None]
     return {
         name: _compare(estimator, pairs, strength, np.random.default_rng([*seed, index]))
-        for index, (name, strength) in enumerate({"phone": 1.0, "worse": DOUBLE}.items())
+        for index, (name, strength) in enumerate(STRENGTHS.items())
     }
 
 
@@ -92,6 +93,7 @@ def _compare(
     return {
         "photos": len(pairs),
         "same_mood": _mean(same),
+        "same_mood_interval": interval(float(np.mean(same)), len(same)),
         "median_iou": round(float(np.median(overlaps)), 4),
         "low_iou": round(float(np.quantile(overlaps, 0.05)), 4),
         "hint_median_iou": round(float(np.median(hint_overlaps)), 4),

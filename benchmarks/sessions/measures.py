@@ -9,6 +9,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from statsmodels.stats.proportion import proportion_confint
 
 from benchmarks.sessions.filters import Filter
 from benchmarks.sessions.sequences import Answers, Script
@@ -29,6 +30,12 @@ class Played:
 
     script: Script
     answers: Answers
+
+
+def interval(share: float, count: float) -> list[float]:
+    """95 % interval of a share of so many that are independent (Wilson, JASA 1927)."""
+    low, high = proportion_confint(round(share * count), round(count), method="wilson")
+    return [round(float(low), 4), round(float(high), 4)]
 
 
 def flips(moods: NDArray[np.int64]) -> int:

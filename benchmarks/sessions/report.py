@@ -9,9 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from statsmodels.stats.proportion import proportion_confint
-
 from benchmarks.sessions.comparison import MAX_DELAY, MAX_FLIP_RATIO, TODAY
+from benchmarks.sessions.measures import interval
 from pipelines import markdown, paths
 
 SPEED: Final = Path("reports/bench/bench.json")
@@ -101,20 +100,14 @@ def reliability(file: Path = paths.RELIABILITY / paths.RELIABILITY_REPORT) -> di
             "groups": {
                 name: {
                     **one,
-                    "error_interval": _interval(one["reliable_error"], one["faces"] * one["coverage"]),
-                    "coverage_interval": _interval(one["coverage"], one["faces"]),
+                    "error_interval": interval(one["reliable_error"], one["faces"] * one["coverage"]),
+                    "coverage_interval": interval(one["coverage"], one["faces"]),
                     "validation_error": on_validation.get(name, {}).get("reliable_error"),
                 }
                 for name, one in groups.items()
             },
         }
     return {"max_error": report["max_error"], "measured": _committed(file), "sources": sources}
-
-
-def _interval(share: float, count: float) -> list[float]:
-    """95 % interval of a share of so many (Wilson, JASA 1927)."""
-    low, high = proportion_confint(round(share * count), round(count), method="wilson")
-    return [round(float(low), 4), round(float(high), 4)]
 
 
 def _committed(file: Path) -> str | None:
