@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -9,20 +10,25 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect as open_websocket
+from websockets.typing import Subprotocol
 
 from benchmarks.robustness.traces import markers, search
 from service import images, schema
 from service.classifier import GRAPH_FILE, METADATA_FILE, InputSpec, digest_of
 from service.estimator import MoodEstimator
 from service.moods import MOODS
+from service.session.state import State
 from tests.conftest import ROOT
 from tests.support.pictures import Pixels, encode
 from tests.support.server import UPLOAD, Server, serve
-from tests.support.websockets import ask, connect
+from tests.support.websockets import END, SESSION, ask, connect
 
 TELLTALE = b"meaa-telltale-7c1e44b09d"
 """Marker in the EXIF block of the images in these tests."""
@@ -64,11 +70,28 @@ def send_all_ways(server: Server, photo: bytes) -> list[int]:
     )
     damaged = client.post(schema.FRAMES_PATH, files=[("image", photo)], data={"session": photo[:300].hex()})
     hint = client.post(UPLOAD, files={"image": photo}, params={"box": "180,60,100,120", "faces": "all"})
+    times = client.post(schema.FRAMES_PATH, files=[("image", photo)], data={"times": photo[:300].decode("latin-1")})
     with connect(server.port) as live:
         for frame in (photo, broken, photo):
             ask(live, frame)
         live.send(photo)  # nobody waits for its reply
-    return [response.status_code for response in (*responses, frames, goes_on, damaged, hint)]
+    openings: list[Any] = [
+        [photo[at : at + 9_000] for at in range(0, len(photo), 9_000)],  # in pieces, and nobody waits
+        photo.decode("latin-1")[:3_000],  # as text
+        photo.decode("latin-1"),  # as too long a text
+        photo + bytes(10_000_000),
+        json.dumps({"type": "resume", "session": photo[:300].hex()}),
+    ]
+    for opening in openings:
+        with connect(server.port) as live, contextlib.suppress(ConnectionClosed):
+            live.send(opening)
+    for raw in (b"\x82\xff" + len(photo).to_bytes(8, "big") + bytes(4) + broken, photo):  # cut off; no frame at all
+        with connect(server.port) as live, contextlib.suppress(ConnectionClosed):
+            live.socket.sendall(raw)
+            live.recv(timeout=10) if raw is photo else live.socket.close()
+    with contextlib.suppress(InvalidStatus):
+        connect(server.port, additional_headers={"Origin": "https://" + photo[1_024:1_100].hex()}).close()
+    return [response.status_code for response in (*responses, frames, goes_on, damaged, hint, times)]
 
 
 def directories(server: Server) -> list[Path]:
@@ -95,6 +118,35 @@ def test_nothing_of_an_image_is_written_or_logged(server: Server, telltale: byte
     begun = time.time() - 1
     assert set(send_all_ways(server, telltale)) == {200, 400, 413, 415, 422}
     assert search(directories(server), wanted, since=begun) == []
+
+
+def test_nothing_of_a_frame_is_in_the_session_the_replies_or_the_metrics(
+    server: Server, telltale: bytes, wanted: list[bytes]
+) -> None:
+    broken = telltale[: len(telltale) // 2]
+    body = server.client.post(schema.FRAMES_PATH, files=[("image", image) for image in (telltale, broken)]).json()
+    with connect(server.port) as live:
+        replies = [ask(live, frame) for frame in (telltale, broken, telltale)]
+        last = ask(live, END)
+    states = [State.decode(session).model_dump_json() for session in (body["session"], last["session"])]
+    told = [json.dumps(body), *map(json.dumps, replies), json.dumps(last), *states, server.client.get("/metrics").text]
+    for text in told:
+        assert not any(marker in text.encode() for marker in wanted)
+    assert all(len(state) < 2_000 for state in states)  # the crop of the face alone has 2,304 pixels
+
+
+def test_what_a_handshake_says_is_logged_nowhere(guarded_server: Server) -> None:
+    secrets = {name: f"{name.lower()}-5be10c7a" for name in ("Origin", "User-Agent", "X-Anything")}
+    for names, path in ((["bearer.token-5be10c7a"], ""), ([], "?token=query-5be10c7a")):
+        with pytest.raises(InvalidStatus):
+            open_websocket(
+                f"ws://127.0.0.1:{guarded_server.port}{SESSION}{path}",
+                subprotocols=[Subprotocol(name) for name in (schema.SUBPROTOCOL, *names)],
+                additional_headers=secrets,
+                user_agent_header=None,
+            )
+    assert "5be10c7a" not in guarded_server.log.read_text()
+    assert "5be10c7a" not in guarded_server.client.get("/metrics").text
 
 
 @pytest.mark.slow
