@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 
-from service.session.summary import Episode, Interval, Summary
+from service.moods import MOODS
+from service.session.summary import Interval, Summary, student_quantile
 
 
 def share(summary: Summary, mood: str, stay_seconds: float) -> Interval:
@@ -20,10 +21,10 @@ def share(summary: Summary, mood: str, stay_seconds: float) -> Interval:
         mood: Mood.
         stay_seconds: See `effective_size`.
     """
-    value, size = summary.moods[mood].share, effective_size(summary, mood, stay_seconds)
+    value, size = summary.moods[mood].share, effective_size(summary, stay_seconds)
     if not size:
         return Interval(mean=value, low=0.0, high=1.0)
-    quantile = _quantile(size)
+    quantile = student_quantile(1 + size)
     spread = quantile**2 / size
     centre = (value + spread / 2) / (1 + spread)
     half = quantile * math.sqrt(value * (1 - value) / size + spread / (4 * size)) / (1 + spread)
@@ -45,12 +46,12 @@ def balance(summary: Summary, stay_seconds: float) -> Interval | None:
     if own is None:
         return None
     positive, negative = (summary.moods[mood].share for mood in ("positive", "negative"))
-    size = min(effective_size(summary, mood, stay_seconds) for mood in ("positive", "negative"))
+    size = effective_size(summary, stay_seconds)
     strong = [one for one in summary.episodes if one.mood in ("positive", "negative")]
     seconds = sum(one.end - one.start for one in strong)
     strength = sum((one.end - one.start) * one.probability for one in strong) / seconds if seconds else 0.0
     deviation = strength * math.sqrt(max(0.0, positive + negative - (positive - negative) ** 2))
-    half = _quantile(size) * deviation / math.sqrt(size) if size else 0.0
+    half = student_quantile(1 + size) * deviation / math.sqrt(size) if size else 0.0
     return Interval(
         mean=own.mean,
         low=max(-1.0, min(own.low, own.mean - half)),
@@ -58,35 +59,23 @@ def balance(summary: Summary, stay_seconds: float) -> Interval | None:
     )
 
 
-def effective_size(summary: Summary, mood: str, stay_seconds: float) -> float:
-    """How many independent looks at a person a mood's share is worth; 0 if the mood is never known.
+def effective_size(summary: Summary, stay_seconds: float) -> float:
+    """How many independent looks at a person the shares of the moods are worth; 0 if no mood is known.
 
-    Whether the mood is the given one is taken for a two-state Markov process. Its time share over T seconds has the
-    variance of T / (2 t) independent values, with t the time after which the correlation has fallen to 1 / e: as the
-    changes tell it, but not less than the filter assumes.
+    As in the filter, a mood is taken to stay for t seconds on average and then to be drawn anew, which changes it with
+    the probability 1 - sum(shares ** 2). A share of T seconds has the variance of T / (2 t) independent values, with t
+    as the changes tell it, but not less than the filter assumes.
 
     Args:
         summary: Summary of a session.
-        mood: Mood.
         stay_seconds: See `service.session.mood_filter.FilterSettings`: no mood changes faster than this on average.
     """
     known = sum(one.seconds for one in summary.moods.values())
     if not known:
         return 0.0
-    listed = sum(episode.end - episode.start for episode in summary.episodes)
-    within = sum(episode.end - episode.start for episode in summary.episodes if episode.mood == mood)
-    cycles = _changes(summary.episodes, mood) / 2
-    # The process enters the mood at the rate cycles / (time outside) and leaves it at the rate cycles / (time within);
-    # 1 / t is the sum of both.
-    correlated = within * (listed - within) / listed / cycles if cycles and listed else 0.0
-    return max(1.0, known / (2 * max(correlated, stay_seconds)))
-
-
-def _quantile(size: float) -> float:
-    """The 0.975 quantile of Student's distribution for an effective sample size, roughly."""
-    return 1.96 + 2.4 / (1 + size)
-
-
-def _changes(episodes: list[Episode], mood: str) -> int:
-    """Changes to or from a mood; what happened in a gap counts only if the mood is another one after it."""
-    return sum((one.mood == mood) != (other.mood == mood) for one, other in pairwise(episodes))
+    seconds = [sum(one.end - one.start for one in summary.episodes if one.mood == mood) for mood in MOODS]
+    listed = sum(seconds)
+    # What happened in a gap counts only if the mood is another one after it.
+    changes = sum(one.mood != other.mood for one, other in pairwise(summary.episodes))
+    stay = (listed - sum(part**2 for part in seconds) / listed) / changes if changes and listed else 0.0
+    return max(1.0, known / (2 * max(stay, stay_seconds)))

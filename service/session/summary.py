@@ -18,10 +18,6 @@ DEFAULT_STEP: Final[float] = 0.5
 MAX_STEP: Final[float] = 2.0
 """Longest time that a frame stands for, in seconds; what is longer is a gap, in which the mood is not known."""
 
-_QUANTILE: Final[float] = 1.96
-_QUANTILE_BY_COUNT: Final[float] = 2.4
-"""The 0.975 quantile of Student's distribution with d degrees of freedom is about 1.96 + 2.4 / d for d > 1."""
-
 _LEAST_WEIGHT: Final[float] = 1e-9
 """Seconds that frames must stand for before their balance has a mean."""
 
@@ -157,8 +153,7 @@ class Balances(BaseModel):
             correlation = max(correlation, 1 - self.differences / self.steps / (2 * spread))
         independent = max(1.0, self.count * (1 - correlation) / (1 + correlation))
         variance = (_TYPICAL_COUNT * _TYPICAL_DEVIATION**2 + independent * spread) / (_TYPICAL_COUNT + independent - 1)
-        quantile = _QUANTILE + _QUANTILE_BY_COUNT / (_TYPICAL_COUNT + independent - 1)
-        half = quantile * math.sqrt(variance / independent)
+        half = student_quantile(_TYPICAL_COUNT + independent - 1) * math.sqrt(variance / independent)
         return Interval(mean=mean, low=max(-1.0, mean - half), high=min(1.0, mean + half))
 
 
@@ -279,3 +274,8 @@ class Accumulator(BaseModel):
         one = self.ongoing
         self.episodes = [*self.episodes, (one.mood, one.start, end, one.total / one.count)][-MAX_EPISODES:]
         self.ongoing = None
+
+
+def student_quantile(degrees: float) -> float:
+    """The 0.975 quantile of Student's distribution, roughly, for more than one degree of freedom."""
+    return 1.96 + 2.4 / degrees

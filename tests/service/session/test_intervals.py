@@ -17,7 +17,7 @@ POSITIVE, NEUTRAL = MOODS.index("positive"), MOODS.index("neutral")
 STAY = 5.0
 
 
-@pytest.mark.parametrize("stay", [5.0, 15.0])
+@pytest.mark.parametrize("stay", [5.0, 15.0, 30.0])
 def test_the_intervals_of_a_session_hold_the_truth_about_as_often_as_they_say(stay: float) -> None:
     random, prior = np.random.default_rng(0), [0.4, 0.2, 0.3, 0.1]
     sessions = [simulated(random, 5, stay=stay, prior=prior) for _ in range(100)]
@@ -25,7 +25,7 @@ def test_the_intervals_of_a_session_hold_the_truth_about_as_often_as_they_say(st
         shares = [share(one, mood, STAY) for one in sessions]
         assert np.mean([one.low <= true <= one.high for one in shares]) >= 0.9, mood
     balances = [one for session in sessions if (one := balance(session, STAY)) is not None]
-    assert np.mean([one.low <= 0.14 <= one.high for one in balances]) >= 0.93
+    assert np.mean([one.low <= 0.14 <= one.high for one in balances]) >= 0.9
 
 
 def test_moods_that_last_make_the_balance_less_certain_than_its_frames_say() -> None:
@@ -81,5 +81,5 @@ def test_the_same_mood_before_and_after_a_gap_is_no_change() -> None:
         if second not in range(20, 40):
             broken.add(float(second), mood=POSITIVE if second < 60 else NEUTRAL, probability=0.9)
     assert len(broken.summary(1.0).episodes) == 3
-    sizes = [effective_size(one.summary(1.0), "positive", STAY) for one in (found, broken)]
+    sizes = [effective_size(one.summary(1.0), STAY) for one in (found, broken)]
     assert sizes[1] == pytest.approx(sizes[0], rel=0.1)  # three episodes with two changes would be worth twice as much

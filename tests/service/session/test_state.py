@@ -15,7 +15,9 @@ import pytest
 
 from service.detector import Face
 from service.errors import InvalidParameterError
+from service.moods import MOODS
 from service.session import state as state_module
+from service.session.intervals import balance, share
 from service.session.mood_filter import FilterSettings, MoodFilter
 from service.session.state import MAX_CHARACTERS, State
 from service.session.tracker import Tracker
@@ -123,7 +125,8 @@ def test_whoever_makes_a_state_up_deceives_himself_and_does_not_hurt_the_service
                 other.summary.add(time, mood=step, probability=0.5, balance=0.1, reliable=True)
                 settings = FilterSettings(5.0, 1.0, 0.3, (0.25, 0.25, 0.25, 0.25))
                 MoodFilter(settings, other.probabilities, other.time).update(time, (0.1, 0.2, 0.3, 0.4))
-                assert "NaN" not in other.summary.summary(1.0).model_dump_json()
+                found = other.summary.summary(1.0)
+                assert "NaN" not in found.model_dump_json() + f"{balance(found, 5.0)}{share(found, MOODS[0], 5.0)}"
             with contextlib.suppress(InvalidParameterError):  # it may have grown out of bounds
                 State.decode(other.encode())
     assert read > 100
