@@ -165,6 +165,16 @@ def test_the_python_client_goes_on_with_its_session_after_its_worker_has_ended(
     assert summary["frames"] > 8  # not only those since the worker has ended
 
 
+def test_the_python_client_begins_a_new_session_if_the_one_before_cannot_be_read(
+    running: RunningServer, follow: ModuleType, photo: bytes
+) -> None:
+    session = follow.LiveSession(session_url(running.port), TOKEN, every=0.0)
+    session._session = "of a release that is long gone"
+    frames = iter([photo] * 4)
+    summary = session.follow(frames, print)
+    assert summary["frames"] == summary["answered"] == 3  # one was sent to the session that was refused
+
+
 def test_the_python_client_does_not_try_again_with_a_wrong_token(
     running: RunningServer, follow: ModuleType, photo: bytes
 ) -> None:
