@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ import numpy as np
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from benchmarks import load
+from benchmarks.robustness import hostile_images as hostile
 from benchmarks.server import ready
 from benchmarks.server import serve as start_server
 from service.session.state import State
@@ -219,6 +222,25 @@ def test_a_worker_that_stops_hands_its_sessions_over_to_the_next(photo: bytes, t
             connection.send(json.dumps({"type": "resume", "session": last["session"]}))
             assert ask(connection, photo)["time"] == pytest.approx(0.5)
             assert ask(connection, END)["summary"]["frames"] == 2
+
+
+@pytest.mark.slow
+def test_a_request_of_slow_images_has_an_end_and_costs_ordinary_clients_nothing(server: Server, photo: bytes) -> None:
+    slow = hostile.FILES["JPEG of 100 arithmetic scans"]()
+    answers: list[httpx.Response] = []
+
+    def attack() -> None:
+        files = [("image", slow)] * 32
+        answers.append(httpx.post(f"{server.client.base_url}{FRAMES}", files=files, timeout=100))
+
+    attacking = threading.Thread(target=attack)
+    attacking.start()
+    ordinary = load.run(server.port, [load.upload_request(photo)], clients=4, seconds=5, rate=8)
+    attacking.join()
+    statuses = [frame["status"] for frame in answers[0].json()["frames"]]
+    assert len(statuses) == 32
+    assert set(statuses) <= {413, 422, 503}
+    assert sum(answer.status == load.OK for answer in ordinary) >= 0.9 * len(ordinary)
 
 
 @pytest.mark.slow
