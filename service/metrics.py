@@ -11,7 +11,7 @@ import fcntl
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -29,6 +29,8 @@ from service import instance
 
 if TYPE_CHECKING:  # not needed by the process that starts the workers
     from service.classifier import ClassifierMetadata
+
+FrameResult = Literal["answered", "lost", "failed"]
 
 _SECONDS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -55,6 +57,22 @@ STAGE_DURATION: Final = Histogram(
 )
 FACES: Final = Counter("meaa_faces", "Faces found.")
 PREDICTIONS: Final = Counter("meaa_predictions", "Moods estimated.", ["mood", "model_version"])
+ANSWERS: Final = Counter(
+    "meaa_answers",
+    "Moods estimated, by whether they can be trusted: `reliable`, or the main reason why not.",
+    ["reliability"],
+)
+SESSIONS_OPEN: Final = Gauge("meaa_sessions_open", "Live sessions that are open now.", multiprocess_mode="livesum")
+SESSION_ENDS: Final = Counter(
+    "meaa_session_ends",
+    "Live sessions that have ended, by the code with which the service closed them; 1005 if the client left.",
+    ["code"],
+)
+SESSION_FRAMES: Final = Counter(
+    "meaa_session_frames",
+    "Frames of sessions, live or uploaded: `answered`, `lost` if they do not show the session's person, or `failed`.",
+    ["result"],
+)
 MODEL_INFO: Final = Gauge(
     "meaa_model_info",
     "The classifier that is served: always 1, with its name, the number of its release and its digest as labels.",
@@ -70,6 +88,8 @@ def prepare(
     refusals: Iterable[int],
     stages: Iterable[str],
     moods: Iterable[str],
+    reliabilities: Iterable[str],
+    closes: Iterable[int],
     model: ClassifierMetadata,
 ) -> None:
     """Create every possible series, at zero.
@@ -82,6 +102,8 @@ def prepare(
         refusals: Statuses of `REFUSALS`.
         stages: Stages of `STAGE_DURATION`.
         moods: Moods of `PREDICTIONS`.
+        reliabilities: Values of `ANSWERS`.
+        closes: Codes of `SESSION_ENDS`.
         model: Classifier of `MODEL_INFO`, whose version is also that of `PREDICTIONS`.
     """
     for status, code in outcomes:
@@ -92,6 +114,12 @@ def prepare(
         STAGE_DURATION.labels(stage=stage)
     for mood in moods:
         PREDICTIONS.labels(mood=mood, model_version=model.version)
+    for reliability in reliabilities:
+        ANSWERS.labels(reliability=reliability)
+    for close in closes:
+        SESSION_ENDS.labels(code=close)
+    for result in get_args(FrameResult):
+        SESSION_FRAMES.labels(result=result)
     MODEL_INFO.labels(name=model.name, version=model.version, digest=model.digest).set(1)
 
 

@@ -15,10 +15,11 @@ from service.admission import Admission
 from service.classifier import ClassifierMetadata
 from service.decoder import DecoderProcess, needs_process
 from service.detector import Face
-from service.errors import MeaaError, OverloadedError
+from service.errors import MeaaError, NoFaceError, OverloadedError
 from service.estimator import Decoder, MoodEstimate, MoodEstimator, Stage, timed
 from service.images import Frame, load, read_header
 from service.markers import Header
+from service.observation import reliability_of
 from service.parameters import Options
 from service.schema import AnsweredFrame, FailedFrame, MoodResponse
 from service.session.engine import Session, SessionEstimate
@@ -143,11 +144,13 @@ class Processing:
             The answer or the problem; None if nobody waits for it any more.
         """
         started, frames = time.perf_counter(), session.state.summary.frames
+        result: metrics.FrameResult = "failed"
         with request_id.renewed():
             try:
                 answer = await self._answer(session, data, moment, given_up)
             except MeaaError as error:
                 problem = problems.describe(type(error), str(error))
+                result = "lost" if isinstance(error, NoFaceError) else "failed"
                 if isinstance(error, OverloadedError):
                     await asyncio.sleep(REFUSAL_PAUSE)
             except Exception as error:
@@ -155,10 +158,12 @@ class Processing:
                 _logger.error("A frame failed: %s (request %s)", logs.kind_and_place(error), request_id.current())
                 problem = problems.from_status(HTTPStatus.INTERNAL_SERVER_ERROR)
             else:
+                _count_frame("failed" if answer is None else "answered")
                 _count_request(*((400, "disconnected") if answer is None else (200, "ok")), started)
                 return answer
         if session.state.summary.frames == frames:  # the session has not heard of it
             session.miss(moment)
+        _count_frame(result)
         _count_request(problem.status, problem.code, started)
         return FailedFrame(status=problem.status, time=moment, problem=problem)
 
@@ -168,6 +173,7 @@ class Processing:
         with request_id.renewed():
             problem = problems.describe(type(error), str(error))
         session.miss(moment)
+        _count_frame("failed")
         _count_request(problem.status, problem.code, started)
         return FailedFrame(status=problem.status, time=moment, problem=problem)
 
@@ -255,10 +261,15 @@ class Processing:
     def _count(self, estimate: MoodEstimate) -> None:
         version = self.estimator.classifier.metadata.version
         metrics.PREDICTIONS.labels(mood=estimate.mood, model_version=version).inc()
+        metrics.ANSWERS.labels(reliability=reliability_of(estimate.quality.reasons)).inc()
 
 
 def _observe(stage: Stage, seconds: float) -> None:
     metrics.STAGE_DURATION.labels(stage=stage).observe(seconds)
+
+
+def _count_frame(result: metrics.FrameResult) -> None:
+    metrics.SESSION_FRAMES.labels(result=result).inc()
 
 
 def _count_request(status: int, code: str, started: float) -> None:

@@ -18,7 +18,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
 import bentoml
 from pydantic import BaseModel
@@ -188,9 +188,10 @@ class MoodEstimation:
         """Load the model bundle; see `service.settings` for what can be configured."""
         from service.estimator import STAGES, MoodEstimator
         from service.moods import MOODS
+        from service.observation import RELIABLE
         from service.prediction_log import enabled, record
         from service.processing import Processing
-        from service.session.live import LiveSessions
+        from service.session.live import CLOSES, LiveSessions
         from service.session.mood_filter import FilterSettings
 
         worker.harden()
@@ -212,6 +213,8 @@ class MoodEstimation:
             refusals=problems.REFUSALS,
             stages=STAGES,
             moods=MOODS,
+            reliabilities=(RELIABLE, *get_args(schema.Reason.__value__)),
+            closes=CLOSES,
             model=self._processing.estimator.classifier.metadata,
         )
         logs.guard()

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,7 +14,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from service import logs, problems, security_headers
+from service import logs, metrics, problems, security_headers
 from service.access import check_handshake
 from service.admission import Rate
 from service.errors import InvalidParameterError, MeaaError, OverloadedError
@@ -40,6 +40,7 @@ from service.websocket_protocol import (
     POLICY_VIOLATION,
     SERVICE_RESTART,
     STOPPING,
+    TOO_BIG,
 )
 
 if TYPE_CHECKING:
@@ -48,6 +49,13 @@ if TYPE_CHECKING:
 _NORMAL: Final[int] = 1000
 _FAULT: Final[int] = 1011
 _TRY_AGAIN_LATER: Final[int] = 1013
+_LEFT: Final[int] = 1005
+
+_BY_PROTOCOL: Final = (1002, 1007, POLICY_VIOLATION, TOO_BIG, _FAULT, SERVICE_RESTART)
+"""Codes with which `service.websocket_protocol` closes."""
+
+CLOSES: Final = (_NORMAL, GOING_AWAY, *_BY_PROTOCOL, _TRY_AGAIN_LATER, _LEFT)
+"""Codes of `service.metrics.SESSION_ENDS`: those with which the service closes, and that of a client that left."""
 
 _TEXT: Final[TypeAdapter[LiveEnd | LiveResume]] = TypeAdapter(LiveEnd | LiveResume)
 
@@ -77,23 +85,37 @@ class LiveSessions:
             refusal.headers.update(security_headers.HEADERS)
             await websocket.send_denial_response(refusal)
             return
+        code = _LEFT
         try:
             await websocket.accept(subprotocol=SUBPROTOCOL)
             if self._open >= self._settings.max_sessions:
-                await websocket.close(_TRY_AGAIN_LATER, "too many sessions")
+                code = _TRY_AGAIN_LATER
+                await websocket.close(code, "too many sessions")
                 return
-            self._open += 1
-            try:
-                await websocket.close(*await self._run(websocket))
-            finally:
-                self._open -= 1
-        except WebSocketDisconnect:
-            pass  # by the client, or by the protocol, which has told the client why
+            with self._opened():
+                code, reason = await self._run(websocket)
+                await websocket.close(code, reason)
+        except WebSocketDisconnect as error:  # by the client, or by the protocol, which has told the client why
+            code = error.code if error.code in _BY_PROTOCOL else code
         except Exception as error:
+            code = _FAULT
             # Not its message, which may quote the data that was being read.
             _logger.error("A session failed: %s", logs.kind_and_place(error))
             with contextlib.suppress(RuntimeError, WebSocketDisconnect):  # it is closed already
-                await websocket.close(_FAULT, "the service failed")
+                await websocket.close(code, "the service failed")
+        finally:
+            metrics.SESSION_ENDS.labels(code=code).inc()
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[None]:
+        """Count a session as open."""
+        self._open += 1
+        metrics.SESSIONS_OPEN.inc()
+        try:
+            yield
+        finally:
+            self._open -= 1
+            metrics.SESSIONS_OPEN.dec()
 
     async def _run(self, websocket: WebSocket) -> tuple[int, str]:
         """Reply to messages; the code and the reason of the close.
