@@ -29,6 +29,14 @@ def _size(face: Face) -> tuple[int, float]:
     return face.width * face.height, face.confidence
 
 
+def overlap(one: Face, other: Face) -> float:
+    """Intersection over union of the boxes of two faces, in [0, 1]."""
+    width = min(one.x + one.width, other.x + other.width) - max(one.x, other.x)
+    height = min(one.y + one.height, other.y + other.height) - max(one.y, other.y)
+    shared = max(0, width) * max(0, height)
+    return shared / (one.width * one.height + other.width * other.height - shared)
+
+
 def crop(image: NDArray[np.uint8], face: Face, *, size: int, margin: float) -> NDArray[np.uint8]:
     """Crop a face as a grey square.
 

@@ -19,8 +19,8 @@ from service import images
 from service.detector import Face
 from service.errors import NoFaceError
 from service.estimator import MoodEstimate, MoodEstimator
+from service.faces import overlap
 from service.moods import MOODS
-from service.session.tracker import overlap
 
 SHIFT: Final = 0.08
 SIZE: Final = 0.12

@@ -16,9 +16,9 @@ from benchmarks.sessions.camera import Jitter
 from benchmarks.sessions.measures import Played
 from benchmarks.sessions.sequences import Alone, Answers, Script, play, search
 from service.estimator import MoodEstimator
+from service.faces import overlap
 from service.images import Frame
 from service.session.mood_filter import FilterSettings
-from service.session.tracker import overlap
 
 
 @dataclass(frozen=True)

@@ -52,8 +52,8 @@ class Agreement:
         """Agreement on one image; each face of the cascade matches at most one of the package's."""
         unmatched, differences = list(ours), [0.0]
         for other in theirs:
-            best = max(unmatched, key=lambda face: intersection_over_union(face, other), default=None)
-            if best is None or intersection_over_union(best, other) < MIN_IOU:
+            best = max(unmatched, key=lambda face: faces.overlap(face, other), default=None)
+            if best is None or faces.overlap(best, other) < MIN_IOU:
                 continue
             difference = abs(best.confidence - other.confidence)
             if difference <= MAX_CONFIDENCE_DIFFERENCE:
@@ -91,8 +91,8 @@ class LargestFound:
         wanted = faces.largest(theirs) if theirs else None
         if wanted is None or max(wanted.width, wanted.height) < MIN_SHARE * shorter_side:
             return cls()
-        found = bool(ours) and intersection_over_union(faces.largest(ours), wanted) >= MIN_LARGEST_IOU
-        elsewhere = not found and any(intersection_over_union(face, wanted) >= MIN_LARGEST_IOU for face in ours)
+        found = bool(ours) and faces.overlap(faces.largest(ours), wanted) >= MIN_LARGEST_IOU
+        elsewhere = not found and any(faces.overlap(face, wanted) >= MIN_LARGEST_IOU for face in ours)
         return cls(1, int(found), int(elsewhere))
 
     def __add__(self, other: LargestFound) -> LargestFound:
@@ -118,19 +118,11 @@ class SameLargest:
         """The counts for one image."""
         if not alone or not whole:
             return cls(int(bool(alone or whole)))
-        overlap = intersection_over_union(faces.largest(alone), faces.largest(whole))
-        return cls(1, int(overlap >= MIN_IOU), int(overlap == 1))
+        shared = faces.overlap(faces.largest(alone), faces.largest(whole))
+        return cls(1, int(shared >= MIN_IOU), int(shared == 1))
 
     def __add__(self, other: SameLargest) -> SameLargest:
         return SameLargest(self.images + other.images, self.same + other.same, self.identical + other.identical)
-
-
-def intersection_over_union(face: Face, other: Face) -> float:
-    """Overlap of the boxes of two faces, in [0, 1]."""
-    width = min(face.x + face.width, other.x + other.width) - max(face.x, other.x)
-    height = min(face.y + face.height, other.y + other.height) - max(face.y, other.y)
-    shared = max(0, width) * max(0, height)
-    return shared / (face.width * face.height + other.width * other.height - shared)
 
 
 def mtcnn_package() -> Detect:

@@ -8,9 +8,10 @@ from itertools import pairwise
 
 from service.classifier import ClassifierMetadata
 from service.errors import MeaaError, NoFaceError
+from service.parameters import DEFAULT_STEP
 from service.session.engine import Session, SessionEstimate
 from service.session.sources import Still
-from service.session.summary import DEFAULT_STEP, MAX_STEP, Summary
+from service.session.summary import MAX_STEP, Summary
 
 
 @dataclass(frozen=True)

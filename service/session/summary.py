@@ -8,12 +8,10 @@ from typing import Annotated, Final
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.moods import MOODS, Mood, for_each_mood
+from service.parameters import DEFAULT_STEP
 
 MAX_EPISODES: Final[int] = 100
 """Most episodes that a summary lists: the latest."""
-
-DEFAULT_STEP: Final[float] = 0.5
-"""Time between two frames, in seconds, if there are no times."""
 
 MAX_STEP: Final[float] = 2.0
 """Longest time that a frame stands for, in seconds; what is longer is a gap, in which the mood is not known."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from service.detector import Face
+from service.faces import overlap
 
 _LEAST_OVERLAP: Final[float] = 0.2
 """Least intersection over union of a face with the place where it is expected."""
@@ -174,15 +175,6 @@ def _may_return(lost: Track, face: Face, time: float) -> bool:
     size = math.sqrt(_area(face) / max(1.0, _area(lost.face)))
     x, y = (abs(_centre(face)[axis] - _centre(lost.face)[axis]) / lost.face.width for axis in (0, 1))
     return time - lost.time > 0.2 and 0.6 < size < 1.7 and math.hypot(x, y) < 1.5
-
-
-def overlap(one: Face, other: Face) -> float:
-    """Intersection over union of two boxes, in [0, 1]."""
-    width = min(one.x + one.width, other.x + other.width) - max(one.x, other.x)
-    height = min(one.y + one.height, other.y + other.height) - max(one.y, other.y)
-    if width <= 0 or height <= 0:
-        return 0.0
-    return width * height / (_area(one) + _area(other) - width * height)
 
 
 def _area(face: Face) -> float:

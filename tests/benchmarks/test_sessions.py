@@ -25,9 +25,9 @@ from benchmarks.sessions.sequences import Answers, Part, Script, play, search
 from pipelines import paths
 from service.detector import Face
 from service.estimator import MoodEstimator
+from service.faces import overlap
 from service.moods import MOODS
 from service.session.mood_filter import FilterSettings
-from service.session.tracker import overlap
 from tests.conftest import ROOT
 from tests.support.pictures import encode
 

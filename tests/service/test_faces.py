@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -26,6 +28,15 @@ def test_of_equally_large_faces_the_surer_counts() -> None:
 def test_no_face_has_no_largest() -> None:
     with pytest.raises(ValueError, match="empty"):
         faces.largest([])
+
+
+def test_the_overlap_of_two_boxes_is_a_share_of_their_union() -> None:
+    face = Face(100, 100, 50, 50, 0.99)
+    assert faces.overlap(face, face) == 1
+    assert faces.overlap(face, replace(face, x=125)) == pytest.approx(1 / 3)
+    assert faces.overlap(face, replace(face, x=125, y=125)) == pytest.approx(1 / 7)
+    assert faces.overlap(face, replace(face, x=150)) == 0
+    assert faces.overlap(face, replace(face, x=300, y=300)) == 0
 
 
 def test_a_square_crop_of_its_own_size_is_the_pixels() -> None:

@@ -4,20 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import pytest
-
-from pipelines.evaluation.agreement import Agreement, LargestFound, intersection_over_union
+from pipelines.evaluation.agreement import Agreement, LargestFound
 from service.detector import Face
 
 FACE = Face(100, 100, 50, 50, 0.99)
-
-
-def test_the_overlap_of_two_boxes_is_a_share_of_their_union() -> None:
-    assert intersection_over_union(FACE, FACE) == 1
-    assert intersection_over_union(FACE, replace(FACE, x=125)) == pytest.approx(1 / 3)
-    assert intersection_over_union(FACE, replace(FACE, x=125, y=125)) == pytest.approx(1 / 7)
-    assert intersection_over_union(FACE, replace(FACE, x=150)) == 0
-    assert intersection_over_union(FACE, replace(FACE, x=300, y=300)) == 0
 
 
 def test_faces_match_if_boxes_and_confidences_are_close() -> None:

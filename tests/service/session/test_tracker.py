@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.detector import Face
-from service.session.tracker import Tracker, overlap
+from service.faces import overlap
+from service.session.tracker import Tracker
 
 
 def face(x: int, y: int = 100, side: int = 100) -> Face:
