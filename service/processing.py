@@ -125,6 +125,10 @@ class Processing:
         side = self.estimator.detector.settings.working_side
         return await self._take_turn(header, functools.partial(self._estimate, options), side, given_up)
 
+    def give_back(self) -> None:
+        """Give free memory back to the system soon: a session has ended."""
+        self._trimmer.schedule()
+
     def session(self, state: State | None = None) -> Session:
         """A new session, or one that goes on from a state."""
         return Session(self.estimator, self.filter, state)

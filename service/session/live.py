@@ -116,6 +116,7 @@ class LiveSessions:
         finally:
             self._open -= 1
             metrics.SESSIONS_OPEN.dec()
+            self._processing.give_back()
 
     async def _run(self, websocket: WebSocket) -> tuple[int, str]:
         """Reply to messages; the code and the reason of the close.

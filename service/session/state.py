@@ -97,8 +97,8 @@ class State(BaseModel):
     def _can_be_summed_up(self) -> Self:
         """Check the sums, which belong together in more ways than their types say."""
         sums = self.summary
-        if sums.first is not None and sums.first > sums.last:
-            raise ValueError("time does not run backwards")
+        if sums.first is not None and not 0 <= sums.first <= sums.last:
+            raise ValueError("time begins at 0 or later, and does not run backwards")
         if not sums.reliable <= sums.answered <= sums.frames:
             raise ValueError("a part has not more frames than the whole")
         try:

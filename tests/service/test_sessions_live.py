@@ -26,6 +26,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect as open_websocket
 from websockets.typing import Subprotocol
 
+from benchmarks.robustness.fuzzing.state_target import pack
 from service import memory, request_id
 from service.admission import Buffer, Rate
 from service.classifier import MoodClassifier
@@ -263,6 +264,14 @@ def test_a_session_that_cannot_be_read_is_closed_with_1008(live: Live, session: 
         assert close_code(connection) == 1008
 
 
+def test_a_made_up_session_before_the_beginning_of_time_is_closed_with_1008(live: Live) -> None:
+    document = {"session": "0" * 32, "summary": {"frames": 1, "first": -9.0, "last": -5.0}}
+    with live() as port, connect(port) as connection:
+        connection.send(resume(pack(json.dumps(document).encode())))
+        connection.send(b"no image")  # its reply could not have told its time
+        assert close_code(connection) == 1008
+
+
 def test_a_session_is_resumed_before_its_frames_or_not_at_all(live: Live, photo: bytes) -> None:
     with live() as port, connect(port) as connection:
         assert ask(connection, photo)["frame"] == 0
@@ -290,6 +299,16 @@ def test_a_worker_that_stops_hands_the_session_over(live: Live, photo: bytes) ->
         last = reply(connection)
         assert last["summary"]["answered"] == State.decode(last["session"]).summary.answered == 1
         assert close_code(connection) == 1012
+
+
+def test_memory_is_given_back_after_a_session(live: Live, photo: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    given_back = threading.Event()
+    monkeypatch.setattr(memory, "give_back", given_back.set)
+    with live() as port:
+        with connect(port) as connection:
+            assert ask(connection, photo)["frame"] == 0
+            assert not given_back.is_set()
+        assert given_back.wait(timeout=10)
 
 
 def test_a_crowd_of_faces_costs_no_more_than_the_subject(live: Live, astronaut: Pixels) -> None:

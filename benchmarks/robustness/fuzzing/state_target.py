@@ -227,6 +227,7 @@ def run(data: bytes) -> list[str]:
     times = [time + gap for time in read_times(None, chance.choice((1, 2, 8)), latest)]
     response, after = _after(state, times, chance)
     json.dumps(response.model_dump(), allow_nan=False)  # as Starlette does
+    assert all(frame.time >= 0 for frame in response.frames), "a time that no live session can have"
     assert len(response.session) <= MAX_CHARACTERS, "a long session"
     assert after.session == state.session, "another session"
     try:
