@@ -245,7 +245,7 @@ def test_the_web_page_follows_its_camera_also_when_a_worker_stops(
         browser.wait_for_function("document.getElementById('now').textContent.startsWith('positive, ')")
         before = time.monotonic()
         send_to_worker(two_workers, signal.SIGTERM)
-        browser.wait_for_function("document.body.dataset.state === 'connecting'")
+        browser.wait_for_function("document.body.dataset.state === 'waiting 1012'")
         browser.wait_for_function("document.body.dataset.state === 'connected'")
         browser.evaluate("document.getElementById('now').textContent = ''")
         browser.wait_for_function("document.getElementById('now').textContent.startsWith('positive, ')")
