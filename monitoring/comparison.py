@@ -3,10 +3,10 @@
 A column has drifted if both hold:
 
 - The change is not chance: p-values of the Mann-Whitney test for numbers, of a contingency table for categories and for
-  numbers with few values (`monitoring.drift_tests`, which allow for rows of one person being alike). Each column gets
-  an equal share of the false-alarm rate (Bonferroni).
+  numbers with few values (`monitoring.drift_tests`, which count people rather than frames). Each column gets an equal
+  share of the false-alarm rate (Bonferroni).
 - The change is large enough to matter: a smallest shift; for the share of frames without a face, a smallest increase.
-  From `large_window` rows on, where nothing is chance, also a smallest distance: Wasserstein for numbers,
+  From `large_window` people on, where nothing is chance, also a smallest distance: Wasserstein for numbers,
   Jensen-Shannon for categories.
 """
 
@@ -27,7 +27,7 @@ from evidently.metrics import RowCount, ValueDrift
 from evidently.presets import DataSummaryPreset
 
 from monitoring.distributions import NUMBERS
-from monitoring.drift_tests import contingency, mann_whitney
+from monitoring.drift_tests import SESSION, contingency, counted, mann_whitney, people, session_codes
 from monitoring.effect_sizes import shares, shift
 from monitoring.log_sample import CATEGORIES
 from monitoring.params import MonitoringParams
@@ -48,7 +48,7 @@ _FEW: Final = 10
 
 
 def _mann_whitney(reference: pd.Series, current: pd.Series, _: ColumnType, threshold: float) -> tuple[float, bool]:
-    p_value = mann_whitney(reference.to_numpy(), current.to_numpy())
+    p_value = mann_whitney(reference, current)
     return p_value, p_value <= threshold
 
 
@@ -81,17 +81,22 @@ def comparable(rows: pd.DataFrame) -> pd.DataFrame:
         rows: Rows with columns of `TESTED`, of any type.
 
     Returns:
-        Numbers as float64, texts as objects; missing numbers are NaN, missing texts None.
+        Numbers as float64, texts as objects; missing numbers are NaN, missing texts None. The index is that of the
+        rows, or numbers of their sessions if they have a column of them; see `monitoring.drift_tests`.
     """
     columns: dict[str, Any] = {}
     for name in (name for name in TESTED if name in rows):
         if name in CATEGORICAL:
-            columns[name] = rows[name].astype(object).where(rows[name].notna(), None)
+            columns[name] = rows[name].astype(object).where(rows[name].notna(), None).to_numpy()
         else:
             with np.errstate(over="ignore"):  # a number that float32 cannot hold becomes infinite
                 values = rows[name].to_numpy(np.float32, na_value=np.nan).astype(np.float64)
             columns[name] = np.where(np.isfinite(values), values, np.nan).round(_DECIMALS[name])
-    return pd.DataFrame(columns, index=rows.index)
+    index = rows.index
+    if SESSION in rows:  # as numbers, since Evidently sorts them
+        codes = pd.factorize(rows[SESSION])[0]
+        index = pd.Index(np.where(codes >= 0, codes, np.nan), name=SESSION)
+    return pd.DataFrame(columns, index=index)
 
 
 @dataclass(frozen=True)
@@ -145,6 +150,8 @@ class ColumnDrift:
         reference: Median of the reference, or shares of its categories.
         current: Median or shares of the live rows.
         compared: Number of live rows with a value.
+        counted: Number of independent rows for which the test counts them: `compared` divided by the design effect;
+            NaN if the test was skipped.
     """
 
     column: str
@@ -158,19 +165,26 @@ class ColumnDrift:
     reference: float | dict[str, float]
     current: float | dict[str, float]
     compared: int
+    counted: float
+
+    @property
+    def design_effect(self) -> float:
+        """How many rows tell as much as an independent one."""
+        return self.compared / self.counted
 
 
 def _tests(reference: pd.DataFrame, current: pd.DataFrame, params: MonitoringParams) -> list[Test]:
     """A test for every column that has values on both sides of comparable rows, in the order of `TESTED`."""
     columns = [name for name in TESTED if reference[name].notna().any() and current[name].notna().any()]
     level = params.false_alarm_rate / max(1, len(columns))
+    people_live = people(session_codes(current), len(current))
     tests = []
     for name in columns:
         kind = ColumnType.Numerical if name in NUMERICAL else ColumnType.Categorical
         few = kind == ColumnType.Categorical or _has_few_values(reference[name], current[name])
         test = CONTINGENCY.name if few else MANN_WHITNEY.name
         method, threshold = test, level
-        if len(current) >= params.large_window:
+        if people_live >= params.large_window:
             method = "jensenshannon" if few else "wasserstein"
             threshold = params.categorical_distance if few else params.numerical_distance
         tests.append(Test(name, kind, test, level, method, threshold))
@@ -194,7 +208,7 @@ def compare(
 
     Args:
         reference: Reference rows with the columns of `TESTED`.
-        current: Live rows with the same columns, at least one, in order of time.
+        current: Live rows with the same columns, at least one, in order of time; their sessions too, if known.
         params: Thresholds and rates.
         complete: Whether to test columns whose shift is too small for drift as well; the tests are what takes time.
         counts: Number of live rows by value, by column of `CATEGORICAL`, if `current` is a sample of the rows.
@@ -253,7 +267,10 @@ def _drift_of(
         if test.column == "outcome"
         else abs(moved) >= least
     )
-    p_value, score, significant = test.run(reference, current) if complete or far else (np.nan, np.nan, False)
+    p_value, score, significant, independent = np.nan, np.nan, False, np.nan
+    if complete or far:
+        p_value, score, significant = test.run(reference, current)
+        independent = counted(reference, current, categories=test.test == CONTINGENCY.name)
     return ColumnDrift(
         column=test.column,
         method=test.method,
@@ -266,6 +283,7 @@ def _drift_of(
         reference=before,
         current=after,
         compared=len(current),
+        counted=independent,
     )
 
 
@@ -279,7 +297,7 @@ def chance(reference: pd.Series, current: pd.Series, level: float) -> float:
     """
     if not pd.api.types.is_numeric_dtype(reference) or _has_few_values(reference, current):
         return contingency(reference, current, level)
-    return mann_whitney(reference.to_numpy(), current.to_numpy())
+    return mann_whitney(reference, current)
 
 
 def without_face(outcomes: pd.Series) -> float:

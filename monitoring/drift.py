@@ -87,6 +87,7 @@ def record(found: Verdict, params: MonitoringParams) -> None:
         "monitoring/drifted": float(found.state == "drifted"),
         "monitoring/drifted_columns": float(sum(column.drifted for column in found.columns)),
         "monitoring/rows": float(found.rows),
+        **({} if found.people is None else {"monitoring/people": found.people}),
         **{f"monitoring/shift/{column.column}": column.shift for column in found.columns},
         **{f"monitoring/{name}": value for name, value in found.proxies.items()},
         **tracking.flat_metrics(found.labels or {}, "monitoring/labels"),
@@ -111,6 +112,7 @@ def alarm_of(found: Verdict) -> dict[str, object]:
         "baseline": found.baseline,
         "model_version": found.model_version,
         "rows": found.rows,
+        "sessions": found.sessions,
         "causes": [{"name": cause.name, "explanation": cause.explanation} for cause in found.causes],
         "columns": [column.column for column in found.columns if column.drifted],
     }
@@ -163,7 +165,7 @@ def main(
             traceback.print_exc()
         _without_verdict(error, output)
         raise typer.Exit(EXIT_CODES["unknown"]) from None
-    for line in (found.headline, found.onset, *(cause.explanation for cause in found.causes)):
+    for line in (found.headline, found.reason, found.onset, *(cause.explanation for cause in found.causes)):
         if line:
             typer.echo(line)
     publish(found, window, reference, params, log)

@@ -121,12 +121,18 @@ def labelled_rows(window: Log) -> pd.DataFrame:
 
 
 def sample_of(joined: pd.DataFrame) -> Sample:
-    """The sample of labelled rows; a row without a person is a person of its own, unless no row has one."""
+    """The sample of labelled rows. Of a row without a person the session counts as one; a row that has neither is a
+    person of its own, unless no row has any."""
     moods, predicted = (joined[name].map(MOODS.index).to_numpy(np.intp) for name in ("label", "mood"))
-    if "person" not in joined or not (joined["person"] != "").any():
+    known = pd.Series(np.nan, joined.index, dtype=object)
+    if "session" in joined:  # the reference's photos have none
+        known = joined["session"].astype(object).radd("\x1fsession ")
+    if "person" in joined:
+        known = joined["person"].where(joined["person"] != "", known)
+    if known.isna().all():
         return Sample(moods, predicted, None)
-    known = joined["person"].where(joined["person"] != "", joined["request"].radd("\0"))
-    return Sample(moods, predicted, pd.factorize(known)[0])
+    # No NUL as a mark: pandas takes texts with the same characters before it for the same.
+    return Sample(moods, predicted, pd.factorize(known.fillna(joined["request"].radd("\x1frequest ")))[0])
 
 
 def released_test(model_version: str) -> dict[str, dict[str, Any]]:

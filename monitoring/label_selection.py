@@ -50,14 +50,14 @@ def _differences(joined: pd.DataFrame, others: pd.DataFrame, params: MonitoringP
     The tests of `monitoring.drift_tests`, to which the frames of a person count as about one; the false-alarm rate of
     5 % is shared.
     """
-    joined, others = joined.sort_values("time"), others.sort_values("time")
+    joined, others = (part.sort_values("time").set_index(drift_tests.SESSION) for part in (joined, others))
     level = (1 - metrics.INTERVAL_LEVEL) / (len(COLUMNS) + 1)
     table: list[dict[str, Any]] = []
     for column in COLUMNS:
         own, rest = joined[column].dropna(), others[column].dropna()
         if own.empty or rest.empty:
             continue
-        p_value = drift_tests.mann_whitney(rest.to_numpy(), own.to_numpy())
+        p_value = drift_tests.mann_whitney(rest, own)
         shift = effect_sizes.shift(rest, own)
         if p_value <= level and abs(shift) >= params.numerical_shift:
             table.append(

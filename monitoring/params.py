@@ -38,12 +38,14 @@ class RebaseParams(Section):
 
     Attributes:
         min_rows: Fewest rows.
+        min_people: Fewest people, as far as sessions tell; see `monitoring.drift_tests.people`.
         min_hours: Fewest hours of the clock with at least `rows_per_bin` rows; one sitting is no reference.
         rows_per_bin: Fewest rows that a kept number stands for.
         bins: Largest number of bins of a column.
     """
 
     min_rows: int = Field(ge=100)
+    min_people: int = Field(ge=2)
     min_hours: int = Field(ge=1)
     rows_per_bin: int = Field(ge=5)
     bins: int = Field(ge=10)
@@ -83,9 +85,12 @@ class MonitoringParams(Section):
         log: Prediction log, a file or a directory of files. The environment's `MEAA_PREDICTION_LOG` wins.
         output: Directory of the reports, the labels and the Evidently workspace.
         min_rows: Fewest rows that allow a verdict.
+        min_people: Fewest people that allow a verdict, as far as sessions tell whose the rows are; see
+            `monitoring.drift_tests.people`.
         sample_rows: Largest number of rows that are compared; a larger window is sampled, its counts stay exact.
         false_alarm_rate: Probability of a false alarm in a window without drift. The tests of all columns share it.
-        large_window: Number of rows from which a smallest distance decides too; tests would report trifles as drift.
+        large_window: Number of people from which a smallest distance decides too; tests would report trifles as drift.
+            A row without a session counts as a person.
         numerical_distance: Smallest Wasserstein distance that is drift, in standard deviations of the reference.
         categorical_distance: Smallest Jensen-Shannon distance that is drift.
         numerical_shift: Smallest Cliff's delta that matters, in [0, 1].
@@ -102,6 +107,7 @@ class MonitoringParams(Section):
     log: Path
     output: Path
     min_rows: int = Field(ge=20)
+    min_people: int = Field(ge=2)
     sample_rows: int = Field(ge=1000)
     false_alarm_rate: float = Field(gt=0, lt=1)
     large_window: int = Field(ge=100)

@@ -16,6 +16,7 @@ import pandas as pd
 import typer
 
 from monitoring import distributions, tracking
+from monitoring.drift_tests import SESSION, people, session_codes
 from monitoring.log import Log
 from monitoring.params import RebaseParams, read_monitoring
 from monitoring.reference import DISTRIBUTIONS_FILE, REBASED, RECORD_FILE, RebaseRecord, Reference, write_rebased
@@ -40,6 +41,12 @@ def rebase(window: Log, champion: Reference, reason: str, params: RebaseParams, 
     rows, totals = window.rows, window.totals
     if len(rows) < params.min_rows:
         raise ValueError(f"The window has {len(rows)} rows; a reference needs {params.min_rows}.")
+    weight = people(session_codes(rows.set_index(SESSION)), len(rows))
+    if weight < params.min_people:
+        raise ValueError(
+            f"The window's sessions weigh as {int(weight)} people; a reference needs {params.min_people}, or it would "
+            "be that of a few faces."
+        )
     hours = int((rows["time"].dt.floor("h").value_counts() >= params.rows_per_bin).sum())
     if hours < params.min_hours:
         raise ValueError(
@@ -55,6 +62,7 @@ def rebase(window: Log, champion: Reference, reason: str, params: RebaseParams, 
         last=last,
         rows=totals.rows,
         hours=hours,
+        session_rows=len(rows) / weight,
         reason=reason,
         accepted=datetime.now(UTC),
     )

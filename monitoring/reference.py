@@ -15,11 +15,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import pandas as pd
-from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from monitoring import distributions
 from monitoring.distributions import NUMBERS
+from monitoring.drift_tests import SHUFFLED
 from pipelines import paths
 from service.classifier import METADATA_FILE
 
@@ -46,6 +48,8 @@ class RebaseRecord(BaseModel):
         last: Minute of the window's last row.
         rows: Number of rows.
         hours: Number of hours of the clock with enough rows, see `monitoring.params.RebaseParams`.
+        session_rows: Number of rows of the session in which a row is on average; 1 if no row has a session. None in
+            records of earlier releases.
         reason: The maintainer's reason.
         accepted: Time of the rebase.
     """
@@ -58,6 +62,7 @@ class RebaseRecord(BaseModel):
     last: AwareDatetime
     rows: int
     hours: int
+    session_rows: float | None = Field(default=None, ge=1)
     reason: str
     accepted: AwareDatetime
 
@@ -70,7 +75,8 @@ class Reference:
         model_version: Version of the champion.
         rows: Rows that live rows are compared with; the columns of the log without `ABSENT`. After a rebase they are
             drawn from distributions: within an outcome, columns are independent of one another, and joint statistics
-            such as correlations mean nothing.
+            such as correlations mean nothing. Their index says how large the sessions were, see
+            `monitoring.drift_tests.SHUFFLED`.
         labelled: Predictions on photos and FER2013 faces with the true mood (`label`).
         rebased: Record of the live window that `rows` stands for; None for photos.
         model_digest: Digest of the champion; None if its bundle states none.
@@ -188,4 +194,7 @@ def _read_record(directory: Path) -> RebaseRecord | None:
 def _read_rows(directory: Path, record: RebaseRecord) -> pd.DataFrame:
     """Rows with the distributions of a rebased reference."""
     kept = pd.read_csv(directory / DISTRIBUTIONS_FILE, dtype={"value": str})
-    return distributions.expand(kept).assign(model_version=record.model_version, source="live", label=None)
+    rows = distributions.expand(kept).assign(model_version=record.model_version, source="live", label=None)
+    size = record.session_rows or 1.0
+    sessions = np.arange(len(rows)) // size if size > 1 else np.full(len(rows), np.nan)
+    return rows.set_index(pd.Index(sessions, name=SHUFFLED))

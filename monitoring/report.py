@@ -46,6 +46,7 @@ def facts(verdict: Verdict, rows: pd.DataFrame, reference: pd.DataFrame) -> dict
     return {
         "verdict": verdict,
         "compared": len(rows),
+        "design_effects": _range_of_design_effects(verdict),
         "columns": sorted(verdict.columns, key=lambda column: (not column.drifted, -abs(column.shift)))[
             :_COLUMNS_SHOWN
         ],
@@ -57,6 +58,12 @@ def facts(verdict: Verdict, rows: pd.DataFrame, reference: pd.DataFrame) -> dict
             **{f"version {name}": n for name, n in verdict.versions.items() if name != verdict.model_version},
         },
     }
+
+
+def _range_of_design_effects(verdict: Verdict) -> tuple[float, float] | None:
+    """Smallest and largest design effect; None if no column was tested."""
+    effects = [column.design_effect for column in verdict.columns]
+    return (min(effects), max(effects)) if effects else None
 
 
 def _chart(verdict: Verdict, rows: pd.DataFrame, reference: pd.DataFrame) -> dict[str, Any] | None:

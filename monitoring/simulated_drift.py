@@ -42,6 +42,14 @@ def step_back(frame: Frame) -> Frame:
     return np.asarray(cv2.copyMakeBorder(small, top, bottom, left, right, cv2.BORDER_REPLICATE), dtype=np.uint8)
 
 
+def rotate(frame: Frame, degrees: float) -> Frame:
+    """A camera that hangs askew: the scene turned clockwise about the centre of a frame of the same size."""
+    height, width = frame.shape[:2]
+    turn = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), -degrees, 1.0)
+    turned = cv2.warpAffine(frame, turn, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(turned, dtype=np.uint8)
+
+
 def tint(frame: Frame, gains: tuple[float, float, float]) -> Frame:
     """A wrong white balance: gains of red, green and blue."""
     return (frame * np.array(gains, np.float32)).round().clip(0, 255).astype(np.uint8)
@@ -54,6 +62,7 @@ DRIFTS: Final[Mapping[str, tuple[Callable[[Frame], Frame], str | None]]] = {
     "half_resolution": (halve, "lower_resolution"),
     "half_resolution_enlarged": (halve_and_enlarge, "blurred"),
     "faces_half_the_size": (step_back, "smaller_faces"),
+    "tilted_10_degrees": (lambda frame: rotate(frame, 10.0), "tilted"),
     "colour_cast_cool": (lambda frame: tint(frame, (0.8, 1.0, 1.2)), "colour_cast"),
     "colour_cast_warm": (lambda frame: tint(frame, (1.2, 1.0, 0.8)), "colour_cast"),
 }

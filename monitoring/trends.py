@@ -18,7 +18,7 @@ from evidently.core.report import Snapshot
 from evidently.metrics import MeanValue, UniqueValueCount
 from evidently.ui.workspace import Project, Workspace
 
-from monitoring import comparison, dashboard
+from monitoring import comparison, dashboard, verdict
 from monitoring.dashboard import CATEGORIES, DRIFTED, LEVELS, PREDICTIONS, Judgement
 from monitoring.log import Log
 from monitoring.params import MonitoringParams
@@ -34,8 +34,9 @@ Read = Callable[[list[pd.Timestamp]], Mapping[pd.Timestamp, Log]]
 def update(counts: Mapping[pd.Timestamp, int], read: Read, reference: Reference, params: MonitoringParams) -> int:
     """Bring the workspace up to date.
 
-    A window is judged if it has enough rows, and if it is new, has gained rows, or was judged by another reference or
-    other thresholds. A window of which only a part is at hand keeps its older judgement. No other window is read.
+    A window is judged if it has enough rows and people, and if it is new, has gained rows, or was judged by another
+    reference or other thresholds. A window of which only a part is at hand keeps its older judgement. No other window
+    is read.
 
     Args:
         counts: Number of rows of the reference's model version, by start of the window; `monitoring.log.Log.by_window`.
@@ -46,6 +47,7 @@ def update(counts: Mapping[pd.Timestamp, int], read: Read, reference: Reference,
     Returns:
         Number of windows judged.
     """
+    judged_now = 0
     workspace = Workspace.create(str(params.output / "workspace"))
     project = _project(workspace)
     known: dict[tuple[str, str], tuple[Any, Judgement]] = {}
@@ -60,6 +62,8 @@ def update(counts: Mapping[pd.Timestamp, int], read: Read, reference: Reference,
         if count >= max(params.min_rows, seen) and (count > seen or judged is None or judged.judged_by != judge):
             due[start] = min(count, params.sample_rows)
     for start, window in (entry for starts in _batches(due, _ROWS_AT_ONCE) for entry in read(starts).items()):
+        if verdict.too_few(window, params):
+            continue
         exact = window.counts_beside_sample
         columns = comparison.compare(reference.rows, window.rows, params, counts=exact, complete=False)
         drifted = [column.column for column in columns if column.drifted]
@@ -74,11 +78,12 @@ def update(counts: Mapping[pd.Timestamp, int], read: Read, reference: Reference,
         key = judgement.window, version
         if key in known:
             workspace.delete_run(project.id, known[key][0])
+        judged_now += 1
         middle = start + timedelta(hours=params.trend_hours / 2)
         run = _run(window, drifted, reference, timestamp=middle.tz_convert(None).to_pydatetime(), judgement=judgement)
         known[key] = (workspace.add_run(project.id, run).id, judgement)
     dashboard.show(project, label(reference), [judgement for _, judgement in known.values()])
-    return len(due)
+    return judged_now
 
 
 def label(reference: Reference) -> str:

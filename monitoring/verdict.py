@@ -11,6 +11,7 @@ import pandas as pd
 from monitoring import causes, comparison, label_metrics, quality
 from monitoring.causes import Cause
 from monitoring.comparison import ColumnDrift
+from monitoring.drift_tests import SESSION, people, session_codes
 from monitoring.log import Log
 from monitoring.params import MonitoringParams
 from monitoring.reference import Reference
@@ -32,12 +33,16 @@ class Verdict:
     """The result for a window.
 
     Attributes:
-        state: Result; `unknown` if there are too few rows.
+        state: Result; `unknown` if there are too few rows or people.
+        reason: Why the state is unknown, as a sentence; None if it is known.
         model_version: Version of the champion.
         baseline: Name of the reference, for sentences: "the reference photos" or "your rebased window".
         reference: Description of the reference.
         rebased: Whether the reference is a live window.
         rows: Number of predictions in the window.
+        sessions: Number of sessions of the compared predictions; 0 if the log knows none.
+        people: Number of people whose equally many predictions would weigh as those do that are compared; see
+            `monitoring.drift_tests.people`. None if the log knows no session.
         first: Time of the first prediction.
         last: Time of the last prediction.
         since: Onset of the first cause.
@@ -52,11 +57,14 @@ class Verdict:
     """
 
     state: State
+    reason: str | None
     model_version: str
     baseline: str
     reference: str
     rebased: bool
     rows: int
+    sessions: int
+    people: float | None
     first: datetime | None
     last: datetime | None
     since: datetime | None
@@ -107,7 +115,9 @@ def reach(
         labels: Labels, see `monitoring.labels`.
     """
     rows, totals = log.rows, log.totals
-    enough = totals.rows >= params.min_rows
+    sessions, weight = _people(rows)
+    reason = too_few(log, params)
+    enough = reason is None
     counts = log.counts_beside_sample
     columns = comparison.compare(reference.rows, rows, params, counts=counts) if enough else []
     named = _name_causes(reference, rows, columns, params)
@@ -115,11 +125,14 @@ def reach(
     bins = params.calibration_bins
     return Verdict(
         state=("drifted" if named else "quiet") if enough else "unknown",
+        reason=reason,
         model_version=reference.model_version,
         baseline=reference.name,
         reference=reference.description,
         rebased=reference.rebased is not None,
         rows=totals.rows,
+        sessions=sessions,
+        people=weight,
         first=totals.first and totals.first.to_pydatetime(),
         last=totals.last and totals.last.to_pydatetime(),
         since=named[0].since if named else None,
@@ -134,6 +147,28 @@ def reach(
     )
 
 
+def too_few(log: Log, params: MonitoringParams) -> str | None:
+    """Why a window allows no verdict, as a sentence; None if it does.
+
+    Of a log that knows no sessions the number of people is not known.
+    """
+    rows, (sessions, weight) = log.totals.rows, _people(log.rows)
+    if rows < params.min_rows:
+        return f"Too few predictions to tell: {rows:,} of this model in the window; {params.min_rows:,} are needed."
+    if weight is not None and weight < params.min_people:
+        return (
+            f"Too few people to tell: by its {sessions:,} session{'s' if sessions > 1 else ''} the window weighs as "
+            f"{int(weight):,} with equally many predictions each; {params.min_people:,} are needed."
+        )
+    return None
+
+
+def _people(rows: pd.DataFrame) -> tuple[int, float | None]:
+    """Number of sessions, and number of people as by `monitoring.drift_tests.people`; None without sessions."""
+    codes = session_codes(rows.set_index(SESSION))
+    return (0, None) if codes is None else (int(codes.max()) + 1, people(codes, len(rows)))
+
+
 def _name_causes(
     reference: Reference, rows: pd.DataFrame, columns: list[ColumnDrift], params: MonitoringParams
 ) -> list[Cause]:
@@ -142,7 +177,7 @@ def _name_causes(
     if not drifted:
         return []
     level = params.false_alarm_rate / len(columns)
-    before, live = (comparison.comparable(table[[*drifted]]) for table in (reference.rows, rows))
+    before, live = (comparison.comparable(table) for table in (reference.rows, rows))
     onsets = {name: causes.find_onset(before[name], live[name], column, level) for name, column in drifted.items()}
     named = causes.name_causes(columns, reference.name, onsets=onsets, rows=len(rows))
     start = onsets[named[0].column]

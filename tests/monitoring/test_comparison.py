@@ -14,7 +14,7 @@ from monitoring.params import MonitoringParams
 from monitoring.reference import Reference
 from service.moods import MOODS
 from tests.conftest import ROOT
-from tests.support.predictions import predictions
+from tests.support.predictions import in_sessions, predictions
 
 TABLES = 1000
 
@@ -128,3 +128,28 @@ def test_a_large_window_is_judged_by_distance(reference: Reference, params: Moni
     columns = comparison.compare(reference.rows, many, params)
     assert {column.method for column in columns} == {"wasserstein", "jensenshannon"}
     assert not any(column.drifted for column in columns)
+
+
+def test_evidently_counts_sessions_as_the_verdict_does(reference: Reference, params: MonitoringParams) -> None:
+    rows = pd.DataFrame(in_sessions(predictions(600, seed=1, brightness=0.4), 40))
+    rows.loc[::7, "session"] = None
+    columns = comparison.compare(reference.rows, rows, params)
+    unknown = comparison.compare(reference.rows, rows.assign(session=None), params)
+    assert [column.p_value for column in columns] != [column.p_value for column in unknown]
+    metrics = comparison.run_report(reference.rows, rows, params).dict()["metrics"]
+    scores = {
+        entry["config"]["column"]: float(entry["value"])
+        for entry in metrics
+        if entry["config"]["type"].endswith("ValueDrift")
+    }
+    assert scores == pytest.approx({column.column: column.score for column in columns})
+
+
+def test_the_window_of_few_people_is_no_large_one_however_many_frames_it_has(
+    reference: Reference, params: MonitoringParams
+) -> None:
+    rows = predictions(100, seed=1)
+    many = pd.DataFrame(in_sessions([row for row in rows for _ in range(40)], 40))
+    assert len(many) >= params.large_window
+    methods = {column.method for column in comparison.compare(reference.rows, many, params)}
+    assert methods == {"mannw_people", "contingency_people"}

@@ -21,7 +21,7 @@ from monitoring.reference import Reference
 from service.moods import MOODS
 from service.observation import COLUMNS
 from service.prediction_log import PredictionLog
-from tests.support.predictions import NOW, TOLERANCE, Write, predictions
+from tests.support.predictions import NOW, TOLERANCE, Write, in_sessions, predictions
 
 DAY = timedelta(days=1)
 EVERYTHING = Selection()
@@ -146,6 +146,25 @@ def test_rows_of_a_release_that_logged_no_digest_still_count(tmp_path: Path) -> 
     assert found.rows["model_digest"].isna().tolist() == [True, True, False]
 
 
+def test_rows_of_before_sessions_and_quality_stand_beside_rows_of_now(
+    tmp_path: Path, reference: Reference, params: MonitoringParams
+) -> None:
+    rows = predictions(600, seed=1)
+    for row in rows[:300]:
+        for name in ("session", "reliability", "yaw", "roll"):
+            del row[name]
+    (tmp_path / "log.jsonl").write_bytes(text([*rows[:300], *in_sessions(rows[300:], 10)]))
+    found = read(tmp_path / "log.jsonl")
+    assert found.bad_lines == {}
+    assert found.rows["session"].nunique() == 30
+    assert found.rows["session"].isna().tolist() == [True] * 300 + [False] * 300
+    judged = verdict.reach(found, reference, params)
+    assert (judged.state, judged.sessions, judged.people) == ("quiet", 30, 600**2 / (300 + 30 * 10**2))
+    compared = {column.column: column.compared for column in judged.columns}
+    assert (compared["yaw"], compared["reliability"], compared["brightness"]) == (300, 300, 600)
+    assert judged.missing == {"reliability": 0.5, "yaw": 0.5, "roll": 0.5}
+
+
 def test_a_row_of_an_image_without_a_face_is_no_bad_line(write_log: Write) -> None:
     row = predictions(1, seed=1)[0]
     kept = ("time", "request", "model_version", "model_digest", "latency_ms")
@@ -255,7 +274,8 @@ def test_the_newest_rows_are_found_without_opening_older_files(tmp_path: Path) -
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A log of 24,000 rows, one every three seconds; every fifth one without a face, some without brightness."""
+    """A log of 24,000 rows, one every three seconds; every fifth one without a face, some without brightness. Half are
+    of sessions of four frames."""
     path = tmp_path_factory.mktemp("many") / "predictions.jsonl"
     answered = predictions(1, seed=1)[0]
     faceless = {**answered, "outcome": "no_face", "mood": None, "faces": 0}
@@ -265,6 +285,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 **(faceless if index % 5 == 0 else answered),
                 "time": (NOW - timedelta(seconds=3 * (24_000 - index))).isoformat(timespec="milliseconds"),
                 "request": f"many-{index}",
+                "session": f"many-{index // 4:027}" if index % 8 < 4 else None,
             }
             if row["mood"]:
                 row |= {"mood": MOODS[index % 3], "brightness": None if index % 100 == 3 else 0.5}
@@ -348,3 +369,10 @@ def test_windows_of_the_trends_are_counted_whole_and_read_one_by_one(many: Path)
     for start, window in windows.items():
         assert len(window.rows) == min(50, expected[start])
         assert set(window.rows["time"].dt.floor("2h")) == {start}
+
+
+def test_a_sample_of_a_large_window_has_the_sessions_of_its_rows(many: Path) -> None:
+    found = read(many, limit=2000).rows
+    index = found["request"].str.removeprefix("many-").astype(int)
+    expected = [f"many-{number // 4:027}" if number % 8 < 4 else None for number in index]
+    assert found["session"].astype(object).where(found["session"].notna(), None).tolist() == expected

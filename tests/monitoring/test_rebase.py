@@ -18,7 +18,7 @@ from monitoring.log import Log
 from monitoring.params import MonitoringParams
 from monitoring.reference import DISTRIBUTIONS_FILE, RECORD_FILE, REFERENCE_FILE, Reference, write
 from tests.conftest import ROOT
-from tests.support.predictions import NOW, Write, as_log, predictions
+from tests.support.predictions import NOW, Write, as_log, in_sessions, predictions
 
 Rebase = Callable[..., Reference]
 """Type of the fixture `rebased`: makes a log's rows the reference and loads it."""
@@ -244,3 +244,48 @@ def test_the_guide_says_what_is_kept_of_a_rebase() -> None:
     text = " ".join((ROOT / "docs" / "operate" / "privacy.md").read_text().split())
     assert "bundle/rebased" in text
     assert "no row" in text
+
+
+def test_a_window_of_few_people_is_refused_however_many_frames_it_has(
+    bundle: Path, rebased: Rebase, params: MonitoringParams
+) -> None:
+    log = window(400, seed=1)
+    log.rows["session"] = [f"{index // 50}" for index in range(400)]
+    with pytest.raises(ValueError, match="weigh as 8 people; a reference needs 10"):
+        rebased(log)
+    assert not (bundle / "rebased").exists()
+
+
+def test_a_rebased_reference_keeps_how_large_its_sessions_were_and_no_session(bundle: Path, rebased: Rebase) -> None:
+    log = window(400, seed=1)
+    log.rows["session"] = [f"session {index // 20}" for index in range(400)]
+    after = rebased(log)
+    assert after.rebased is not None
+    assert after.rebased.session_rows == 20
+    assert after.rows.index.nunique() == 20
+    assert all("session 1" not in path.read_text() for path in (bundle / "rebased").iterdir())
+
+
+def test_people_whose_frames_became_the_reference_make_no_alarm_of_other_people(
+    bundle: Path, rebased: Rebase, params: MonitoringParams
+) -> None:
+    def clinic(people: int, frames: int, seed: int) -> Log:
+        rows = [row for row in predictions(people, seed) for _ in range(frames)]
+        times = [row["time"] for row in predictions(people * frames, seed)]
+        return as_log(pd.DataFrame(in_sessions(rows, frames)).assign(time=times).round(5))
+
+    reference = rebased(clinic(15, 60, seed=1))
+    for seed in range(2, 8):
+        assert verdict.reach(clinic(100, 2, seed), reference, params).state == "quiet"
+
+
+def test_a_record_of_before_sessions_is_read(bundle: Path, rebased: Rebase) -> None:
+    rebased(window(300, seed=1))
+    path = bundle / "rebased" / RECORD_FILE
+    record = json.loads(path.read_text())
+    del record["session_rows"]
+    path.write_text(json.dumps(record))
+    loaded = Reference.load(bundle / "reference", bundle / "rebased")
+    assert loaded.rebased is not None
+    assert loaded.rebased.session_rows is None
+    assert loaded.rows.index.isna().all()

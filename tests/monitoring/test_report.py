@@ -39,7 +39,7 @@ def test_too_few_rows_still_make_a_page(rows: pd.DataFrame, reference: Reference
         some = rows.head(count)
         page = report.render(verdict.reach(Log(some, {}), reference, params), some, reference.rows, None)
         assert "<h1>Cannot tell</h1>" in page
-        assert f"{count} predictions of this model in the window are too few" in page
+        assert f"Too few predictions to tell: {count} of this model in the window" in page
 
 
 def test_text_from_outside_is_escaped(rows: pd.DataFrame, reference: Reference, params: MonitoringParams) -> None:

@@ -16,7 +16,7 @@ from monitoring.dashboard import DRIFTED
 from monitoring.log import Log, Totals
 from monitoring.params import MonitoringParams
 from monitoring.reference import Reference
-from tests.support.predictions import NOW, predictions, rebase_record
+from tests.support.predictions import NOW, in_sessions, predictions, rebase_record
 
 FIRST = pd.Timestamp(NOW).floor("D") - pd.Timedelta(days=10)
 
@@ -193,3 +193,10 @@ def test_two_rebases_and_two_models_have_labels_of_their_own(reference: Referenc
     ]
     assert len({trends.label(one) for one in others}) == len(others)
     assert trends.label(reference) == "the reference photos, model 7"
+
+
+def test_a_day_of_few_people_is_not_judged(reference: Reference, params: MonitoringParams) -> None:
+    few, many = (pd.DataFrame(in_sessions(predictions(160, seed=1, brightness=0.2), frames)) for frames in (40, 8))
+    days = Days(few, many)
+    assert trends.update(days.counts, days.read, reference, params) == 1
+    assert [run.metadata["window"] for run in runs(params)] == [(FIRST + pd.Timedelta(days=1)).isoformat()]

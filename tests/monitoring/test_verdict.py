@@ -4,16 +4,18 @@ import json
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from monitoring import comparison, log, report, verdict
 from monitoring.log import Log
 from monitoring.params import MonitoringParams
 from monitoring.reference import REFERENCE_FILE, Reference, write
 from monitoring.verdict import Verdict
-from tests.support.predictions import NOW, TOLERANCE, Write, as_log, predictions, rebase_record
+from tests.support.predictions import NOW, TOLERANCE, Write, as_log, in_sessions, predictions, rebase_record
 
 
 def judge(path: Path, reference: Reference, params: MonitoringParams) -> Verdict:
@@ -172,3 +174,66 @@ def test_a_reference_of_before_the_columns_of_quality_is_compared_by_the_others(
     found = verdict.reach(Log(rows, {}), loaded, params)
     assert found.state == "quiet"
     assert not {"reliability", "yaw", "roll"} & {column.column for column in found.columns}
+
+
+def sessions_of_one_face(people: int, frames: int, seed: int, **changes: float) -> list[dict[str, Any]]:
+    """Rows of sessions, all frames of each alike."""
+    faces = predictions(people, seed, **changes)
+    rows = predictions(people * frames, seed)
+    own = ("time", "request")
+    return in_sessions(
+        [{**faces[index // frames], **{name: row[name] for name in own}} for index, row in enumerate(rows)], frames
+    )
+
+
+def test_a_morning_of_few_people_is_too_few_to_tell_instead_of_an_alarm(write_log: Write, reference, params) -> None:
+    rows = sessions_of_one_face(params.min_people - 1, 40, seed=1, brightness=0.2)
+    found = judge(write_log(*rows), reference, params)
+    assert (found.state, found.headline, found.as_json()["exit_code"]) == ("unknown", "Cannot tell", 2)
+    assert found.reason is not None
+    assert found.reason.startswith("Too few people to tell: by its 9 sessions the window weighs as 9")
+    assert found.columns == found.causes == []
+    rows = log.read(params.log, now=NOW, tolerance=TOLERANCE).rows
+    assert found.reason in report.render(found, rows, reference.rows, None)
+    many = judge(write_log(*sessions_of_one_face(40, 40, seed=1, brightness=0.2)), reference, params)
+    assert (many.state, many.reason, many.causes[0].name) == ("drifted", None, "darker")
+
+
+def test_one_long_session_beside_short_ones_is_too_few_people(write_log: Write, reference, params) -> None:
+    rows = predictions(1120, seed=1, brightness=0.2)
+    long, short = in_sessions(rows[:1000], 1000), in_sessions(rows[1000:], 10)
+    found = judge(
+        write_log(*long, *({**row, "session": f"short {row['session']}"} for row in short)), reference, params
+    )
+    assert (found.state, found.sessions) == ("unknown", 13)
+    assert found.people == pytest.approx(1120**2 / (1000**2 + 12 * 10**2))
+
+
+def test_the_number_of_people_is_not_known_of_a_log_without_sessions(write_log: Write, reference, params) -> None:
+    found = judge(write_log(*predictions(300, seed=1, brightness=0.2)), reference, params)
+    assert (found.state, found.sessions, found.people) == ("drifted", 0, None)
+
+
+def test_a_verdict_says_how_many_rows_its_columns_are_counted_as(write_log: Write, reference, params) -> None:
+    path = write_log(*sessions_of_one_face(50, 40, seed=1))
+    found = judge(path, reference, params)
+    assert (found.state, found.rows, found.sessions, found.people) == ("quiet", 2000, 50, 50)
+    brightness = next(column for column in found.columns if column.column == "brightness")
+    assert 35 < brightness.counted <= 50
+    assert brightness.design_effect == 2000 / brightness.counted
+    assert found.as_json()["columns"][0]["counted"] == found.columns[0].counted
+    rows = log.read(path, now=NOW, tolerance=TOLERANCE).rows
+    page = " ".join(report.render(found, rows, reference.rows, None).split())
+    assert "2,000 predictions (50 sessions) from" in page
+    assert "by how alike the rows of each of the 50 sessions are. Design effects: 40.0 to " in page
+
+
+def test_a_change_within_sessions_is_dated(write_log: Write, reference, params) -> None:
+    rows = in_sessions(predictions(1200, seed=1), 40)
+    for row in rows[820:]:
+        row["brightness"] -= 0.3
+    found = judge(write_log(*rows), reference, params)
+    assert found.causes[0].name == "darker"
+    assert found.since is not None
+    assert abs(found.since - (NOW - timedelta(minutes=380))) < timedelta(minutes=15)
+    assert not found.before_window

@@ -85,3 +85,8 @@ def rebase_record(**changes: Any) -> RebaseRecord:
         accepted=NOW,
     )
     return record.model_copy(update=changes)
+
+
+def in_sessions(rows: list[dict[str, Any]], frames: int) -> list[dict[str, Any]]:
+    """Rows as frames of one session after another, of so many frames each."""
+    return [{**row, "session": f"{index // frames:032x}"} for index, row in enumerate(rows)]
