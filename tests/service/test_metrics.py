@@ -173,5 +173,5 @@ def test_workers_that_have_ended_are_counted_on_in_one_file_for_each_type(tmp_pa
     assert "\nmeaa_faces_total 6.0" in text
     assert '\nmeaa_request_duration_seconds_bucket{le="0.25"} 2.0' in text
     assert "\nmeaa_request_duration_seconds_count 3.0" in text
-    # Of counters and histograms what has ended and what this process has; of gauges, which end with it, only the latter.
+    # Of counters and histograms what has ended and what this process has; of gauges, which end with it, the latter.
     assert len([*tmp_path.glob("*.db")]) == 5
