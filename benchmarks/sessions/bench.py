@@ -108,7 +108,7 @@ class Bench:
         sequences = self._sequences(test, _TEST, [*looked_at, *self._play(further, "stills")])
         chosen, rated = self._choose(validation)
         return {
-            "quick": self.effort != FULL,
+            "quick": self.effort == QUICK,
             "date": datetime.now(UTC).date().isoformat(),
             "model": {"name": metadata.name, "version": metadata.version, "digest": metadata.digest},
             "settings": asdict(self.settings),
