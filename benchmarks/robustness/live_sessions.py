@@ -44,6 +44,7 @@ _DROP_SECONDS: Final = 60.0
 _WARM_SHARE: Final = 0.2
 """Share of the time after which the memory is what it is to remain."""
 
+_MEASURED_SECONDS: Final = 15.0
 _MAX_GROWTH_MB: Final = 15
 _RESTART: Final = 1012
 _PATIENCE: Final = 30.0  # seconds
@@ -266,14 +267,19 @@ async def _resume_all(port: int, sessions: list[str]) -> int:
 
 
 def _memory_each(workers: list[psutil.Process]) -> float:
-    """Mean memory of a worker with its decoder process, over some seconds, in millions of bytes."""
-    values = []
-    for _ in range(20):
+    """Least memory of a worker with its decoder process over some seconds, in millions of bytes; the mean of all.
+
+    The least, because what is free is given back only now and then.
+    """
+    values: dict[int, list[float]] = {worker.pid: [] for worker in workers}
+    end = time.monotonic() + _MEASURED_SECONDS
+    while time.monotonic() < end:
         for worker in workers:
             processes = [worker, *worker.children(recursive=True)]
-            values.append(sum(getattr(one.memory_full_info(), "pss", 0) or one.memory_info().rss for one in processes))
+            memory = [getattr(one.memory_full_info(), "pss", 0) or one.memory_info().rss for one in processes]
+            values[worker.pid].append(sum(memory) / 1e6)
         time.sleep(0.2)
-    return statistics.mean(values) / 1e6
+    return statistics.mean(map(min, values.values()))
 
 
 def _quantile(tally: Tally, share: float) -> float:
