@@ -121,21 +121,21 @@ data: $(DEV)/.installed  ## fetch the dataset (dvc pull)
 
 # DVC runs the stages' commands by name, so that the environment must come first on the path.
 train: $(DEV)/.installed  ## say what it costs, then run what has changed for the candidates, up to the bundle (dvc repro)
-	@$(DEV)/bin/python -m pipelines.plan
+	@$(DEV)/bin/python -m pipelines.planning
 	PATH="$(CURDIR)/$(DEV)/bin:$$PATH" dvc repro
 
 compare: $(DEV)/.installed  ## the same for all models of params.yaml, then compare them by the gate's rule
-	@$(DEV)/bin/python -m pipelines.plan models/dvc.yaml
+	@$(DEV)/bin/python -m pipelines.planning models/dvc.yaml
 	PATH="$(CURDIR)/$(DEV)/bin:$$PATH" dvc repro models/dvc.yaml
-	@$(DEV)/bin/python -m pipelines.compare
+	@$(DEV)/bin/python -m pipelines.releases.compare
 
 plots: $(DEV)/.installed  ## curves, confusion and reliability of all candidates as one page (dvc plots show)
-	$(DEV)/bin/python -m pipelines.plots_page
+	$(DEV)/bin/python -m pipelines.evaluation.plots_page
 
 # A server has the pages itself; any other store gets them here.
 MLFLOW_PORT ?= 5000
 mlflow: $(DEV)/.installed  ## runs, models and the registry at http://127.0.0.1:5000 (MLFLOW_PORT=5001)
-	@$(DEV)/bin/python -m pipelines.restore_runs --ui http://127.0.0.1:$(MLFLOW_PORT)
+	@$(DEV)/bin/python -m pipelines.releases.restore_runs --ui http://127.0.0.1:$(MLFLOW_PORT)
 	@case "$$MLFLOW_TRACKING_URI" in \
 	    http://*|https://*) ;; \
 	    *) exec $(DEV)/bin/mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" \

@@ -15,7 +15,7 @@ import typer
 from mlflow.entities.model_registry import ModelVersion
 
 from pipelines.registry import mlflow_connection, mlflow_store
-from pipelines.registry.releases import Ledger
+from pipelines.releases.ledger import Ledger
 
 EXPERIMENT: Final = "mood-monitoring"
 

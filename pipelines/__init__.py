@@ -1,9 +1,9 @@
 """From labelled images to the released model. The modules of this folder are stages, in this order:
 
 convert_detector, detect, prepare, train, teach, evaluate, register, package, detector_equivalence (`dvc.yaml`; train to
-evaluate: `models/dvc.yaml`); `reference` stands in `monitoring.make_reference`. By hand: plan, compare, promote,
-rollback, try_idea, restore_runs, plots_page. The folders are the rooms that they use: nothing imports a stage, and a
-room imports only rooms below it (`tests/test_rooms.py`).
+evaluate: `models/dvc.yaml`); `reference` stands in `monitoring.make_reference`. By hand: try_idea, and
+commands in rooms (`docs/reference/commands.md`). The folders are the rooms that they use: nothing imports a stage, and
+a room imports only rooms below it (`tests/test_rooms.py`).
 """
 
 import os

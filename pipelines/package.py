@@ -29,9 +29,9 @@ from pipelines.export.serving_model import serving_model
 from pipelines.export.to_litert import LiteRTClassifier
 from pipelines.model_card import render as model_card
 from pipelines.params import Params
-from pipelines.registry import transaction
 from pipelines.registry.candidates import MODEL_FILE
 from pipelines.registry.champion import Champion, ChampionRecord
+from pipelines.releases import transaction
 from service.classifier import GRAPH_FILE, METADATA_FILE, MoodClassifier, calibrate, normalise
 
 MAX_INT8_LOSS: Final = 0.005

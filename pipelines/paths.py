@@ -30,10 +30,10 @@ CHAMPION: Final = MODELS / "champion"
 """The released model with its metrics: git's copy of what the registry calls `champion`."""
 
 RELEASES: Final = MODELS / "releases.json"
-"""The ledger of all releases; see `pipelines.registry.releases`."""
+"""The ledger of all releases; see `pipelines.releases.ledger`."""
 
 TRANSACTION: Final = Path(".release")
-"""What a promotion or rollback needs while it runs; see `pipelines.registry.transaction`."""
+"""What a promotion or rollback needs while it runs; see `pipelines.releases.transaction`."""
 
 TEACHER_PREDICTIONS: Final = MODELS / "teacher" / "predictions.npz"
 """The teacher's predictions for the training faces: all that is kept of a teacher."""

@@ -6,8 +6,8 @@ and to its run. If the gate promotes it, it becomes the next release: `models/ch
 `models/releases.json`, the changelog and the registry's alias `champion`.
 
 Git decides who the champion is. If the registry has another one, the stage says so, and which it took and why
-(`pipelines.registry.reconcile`). A model that a maintainer's decision has withdrawn (`pipelines.promote`,
-`pipelines.rollback`) is not promoted; the ledger says which these are.
+(`pipelines.releases.reconcile`). A model that a maintainer's decision has withdrawn (`pipelines.releases.promote`,
+`pipelines.releases.rollback`) is not promoted; the ledger says which these are.
 """
 
 from __future__ import annotations
@@ -26,22 +26,13 @@ from pipelines import paths
 from pipelines.data import test_sets
 from pipelines.export.original_head import original_head
 from pipelines.params import GateParams, Params
-from pipelines.registry import (
-    changelog,
-    decision_report,
-    measurement,
-    mlflow_connection,
-    mlflow_store,
-    pipeline_run,
-    promotion,
-    reconcile,
-    results,
-)
+from pipelines.registry import decision_report, measurement, mlflow_connection, mlflow_store, pipeline_run, results
 from pipelines.registry.candidates import MODEL_FILE, Candidate
 from pipelines.registry.champion import Champion
 from pipelines.registry.gate import Decision
-from pipelines.registry.releases import Ledger, require_consistent
-from pipelines.registry.transaction import transaction
+from pipelines.releases import changelog, promotion, reconcile
+from pipelines.releases.ledger import Ledger, require_consistent
+from pipelines.releases.transaction import transaction
 
 COMPARISON_FILE: Final = "comparison.csv"
 _CHANGED: Final = (paths.CHAMPION, paths.RELEASES, changelog.CHANGELOG)

@@ -129,7 +129,7 @@ def test_make_mlflow_starts_pages_unless_the_store_is_a_server_with_its_own(
         check=True,
     )
     restored, *started = done.stdout.splitlines()
-    assert restored == "python -m pipelines.restore_runs --ui http://127.0.0.1:5055"
+    assert restored == "python -m pipelines.releases.restore_runs --ui http://127.0.0.1:5055"
     store = uri or "sqlite:///mlflow.db"
     served = [f"mlflow ui --backend-store-uri {store} --host 127.0.0.1 --port 5055"]
     assert started == (served if pages else [])

@@ -134,7 +134,7 @@ def test_a_month(origin: Path, astronaut: NDArray[np.uint8], tmp_path: Path) -> 
     assert len(after) - len(before) == 12
     if released(b)[0] == "1":  # the gate refused it
         commit(b, "New people")
-        said = run(python("pipelines.promote", MODEL, "--reason", "it has seen the people of ward 3"), b)
+        said = run(python("pipelines.releases.promote", MODEL, "--reason", "it has seen the people of ward 3"), b)
         assert "The gate" in said
     second = released(b)
     assert second[0] == "2"
@@ -150,7 +150,9 @@ def test_a_month(origin: Path, astronaut: NDArray[np.uint8], tmp_path: Path) -> 
     c = origin / "c"
     run(["git", "clone", "-q", str(origin / "origin.git"), str(c)], origin)
     identify(c, "Cleo")
-    said = run(python("pipelines.rollback", "--reason", "ward 3 reports wrong moods"), c, MLFLOW_TRACKING_URI=DEAD)
+    said = run(
+        python("pipelines.releases.rollback", "--reason", "ward 3 reports wrong moods"), c, MLFLOW_TRACKING_URI=DEAD
+    )
     assert "Traceback" not in said
     assert released(c) == first
     assert [(entry["number"], entry["action"], entry["by"]) for entry in ledger(c)][-1] == (1, "rollback", "Cleo")

@@ -17,7 +17,7 @@ from pipelines.export.to_litert import LiteRTClassifier
 from pipelines.params import Params
 from pipelines.prepare import load_fer2013
 from pipelines.registry.champion import Champion
-from pipelines.registry.releases import Ledger, require_consistent
+from pipelines.releases.ledger import Ledger, require_consistent
 from service.classifier import GRAPH_FILE, METADATA_FILE, MoodClassifier
 from service.estimator import MoodEstimator
 from tests.conftest import ROOT

@@ -17,7 +17,7 @@ ORDER = (
     ("training", "ingest"),
     ("evaluation",),
     ("export", "registry"),
-    ("model_card", "planning"),
+    ("model_card", "planning", "releases"),
 )
 """The rooms of `pipelines/` from the ground up; a module that is none of them is a stage or a script."""
 FLOORS = {room: floor for floor, rooms in enumerate(ORDER) for room in rooms}
@@ -42,6 +42,13 @@ def room_of(name: str) -> str | None:
     """The room, stage or script of `pipelines` that a dotted name leads into."""
     package, _, rest = name.partition(".")
     return rest.split(".")[0] if package == "pipelines" and rest else None
+
+
+def test_pipelines_has_at_most_24_rooms() -> None:
+    seen = {
+        path.name for path in (ROOT / "pipelines").iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()
+    }
+    assert len(seen - {"__init__.py"}) <= 24
 
 
 @pytest.mark.parametrize("package", ["service", "pipelines", "monitoring", "benchmarks"])

@@ -1,1 +1,1 @@
-"""Candidates, the champion and its releases, the gate between them, and MLflow's record of it."""
+"""Candidates, the champion, the gate between them, and MLflow's record of both."""

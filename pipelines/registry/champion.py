@@ -27,7 +27,7 @@ class ChampionRecord(BaseModel):
 
     Attributes:
         architecture: Name of the model in `params.yaml`.
-        version: Number of the release; see `pipelines.registry.releases`. A registry numbers its versions itself.
+        version: Number of the release; see `pipelines.releases.ledger`. A registry numbers its versions itself.
         digest: Digest of the trained model; see `pipelines.registry.candidates.identity`.
         run_id: Id of the MLflow run that trained it, in the store where it was trained.
         reason: The reason for its promotion in one sentence: the gate's, or a maintainer's.

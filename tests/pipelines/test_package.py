@@ -11,7 +11,7 @@ from pipelines import package, register
 from pipelines.data.face_sets import FaceSet
 from pipelines.export import to_bento, to_onnx
 from pipelines.registry.champion import Champion
-from pipelines.registry.releases import Ledger
+from pipelines.releases.ledger import Ledger
 from service.classifier import MoodClassifier
 from tests.support import toys
 

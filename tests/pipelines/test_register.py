@@ -14,14 +14,15 @@ import onnx
 import pytest
 from mlflow.entities.model_registry import ModelVersion
 
-from pipelines import register, restore_runs
+from pipelines import register
 from pipelines.data.face_sets import FaceSet
 from pipelines.evaluation.corruptions import CORRUPTIONS
 from pipelines.evaluation.predictions import Predictions, ValidationPredictions
 from pipelines.export import to_onnx
-from pipelines.registry import champion, mlflow_store, promotion
+from pipelines.registry import champion, mlflow_store
 from pipelines.registry.candidates import VALIDATION_FILE, Candidate, sha256
-from pipelines.registry.releases import Ledger
+from pipelines.releases import promotion, restore_runs
+from pipelines.releases.ledger import Ledger
 from service.moods import MOODS
 from tests.support import toys
 from tests.support.store import enter, use_store
@@ -286,7 +287,7 @@ def test_the_registry_follows_git_if_another_version_was_made_champion_there_and
     said = capsys.readouterr().out
     assert "git has release 1 (steady), the registry has an unreleased model (rival, version 2 there)" in said
     assert "Git decides" in said
-    assert "pipelines.promote" in said
+    assert "pipelines.releases.promote" in said
     assert content(Path("models/champion")) == kept
     assert champion_version().tags["architecture"] == STEADY
 
@@ -347,7 +348,7 @@ def test_a_champion_that_git_checkout_brought_back_is_no_silent_rollback(release
     register.main()
     shutil.rmtree("models/champion")
     Path("old").rename("models/champion")
-    with pytest.raises(LookupError, match=r"is release 1 .* release 2 .*python -m pipelines.rollback NUMBER"):
+    with pytest.raises(LookupError, match=r"is release 1 .* release 2 .*python -m pipelines.releases.rollback NUMBER"):
         register.main()
     assert champion_version().tags["release"] == "2"
 

@@ -18,7 +18,7 @@ from pipelines.export import to_onnx
 from pipelines.params import Params
 from pipelines.registry.candidates import MODEL_FILES, VALIDATION_FILE, Candidate, sha256
 from pipelines.registry.champion import Champion, ChampionRecord
-from pipelines.registry.releases import Ledger
+from pipelines.releases.ledger import Ledger
 from tests.conftest import ROOT
 from tests.support import toys
 

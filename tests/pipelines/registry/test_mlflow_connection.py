@@ -12,9 +12,10 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from pipelines import register, restore_runs, train
+from pipelines import register, train
 from pipelines.registry import mlflow_connection, mlflow_store, training_run
 from pipelines.registry.mlflow_connection import StoreUnreachable
+from pipelines.releases import restore_runs
 from tests.conftest import ROOT
 from tests.support import toys
 from tests.support.mlflow_stores import closed_port, silent_server

@@ -19,10 +19,10 @@ import pytest
 from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from pipelines import restore_runs
 from pipelines.params import Params
 from pipelines.registry import descriptions, mlflow_store, pipeline_run, provenance, runs, training_run
 from pipelines.registry.candidates import Candidate
+from pipelines.releases import restore_runs
 from pipelines.training.config import TrainingConfig
 from tests.conftest import ROOT
 from tests.support import toys

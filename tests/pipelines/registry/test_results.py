@@ -12,8 +12,9 @@ import pytest
 from pipelines import paths
 from pipelines.data import test_sets
 from pipelines.params import Params
-from pipelines.registry import promotion, results
+from pipelines.registry import results
 from pipelines.registry.candidates import Candidate
+from pipelines.releases import promotion
 from tests.conftest import ROOT
 from tests.support import toys
 

@@ -1,4 +1,4 @@
-"""`pipelines.registry.releases`: numbers that only rise, and what a decision by hand withdraws."""
+"""`pipelines.releases.ledger`: numbers that only rise, and what a decision by hand withdraws."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.registry import changelog
-from pipelines.registry.releases import Action, Ledger, Release
+from pipelines.releases import changelog
+from pipelines.releases.ledger import Action, Ledger, Release
 
 HEAD = "# Changelog\n\n## [Unreleased]\n"
 REST = "\n## [0.2.0] - 2026-11-24\n\n### Added\n\n- A thing.\n"

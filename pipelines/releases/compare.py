@@ -1,6 +1,6 @@
 """The compared models beside the candidates, by the gate's rule. By hand, and by `make compare` last.
 
-    python -m pipelines.compare
+    python -m pipelines.releases.compare
 
 Changes no registry and no champion: a model that passes is named, and becomes a candidate if you make it one in
 `params.yaml`. Writes the table of results anew.
@@ -9,9 +9,10 @@ Changes no registry and no champion: a model that passes is named, and becomes a
 from __future__ import annotations
 
 from pipelines.params import Params
-from pipelines.registry import promotion, results
+from pipelines.registry import results
 from pipelines.registry.candidates import METRICS_FILE, Candidate
 from pipelines.registry.champion import Champion
+from pipelines.releases import promotion
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ import yaml
 
 from pipelines import paths
 from pipelines.registry.champion import RECORD_FILE
-from pipelines.registry.releases import Release
+from pipelines.releases.ledger import Release
 from service.classifier import GRAPH_FILE, METADATA_FILE, InputSpec, digest_of
 
 CLASSIFIER: Final = paths.BUNDLE / "classifier"

@@ -1,4 +1,4 @@
-"""`python -m pipelines.compare`: the compared models by the gate's rule, without any promotion."""
+"""`python -m pipelines.releases.compare`: the compared models by the gate's rule, without any promotion."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import keras
 import pytest
 import yaml
 
-from pipelines import compare
-from pipelines.registry import promotion
 from pipelines.registry.candidates import Candidate
+from pipelines.releases import compare, promotion
 from tests.support import toys
 
 LINE, OTHER = "line", "other"

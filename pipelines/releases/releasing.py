@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pipelines.registry import changelog
 from pipelines.registry.champion import Champion
-from pipelines.registry.releases import Action, Ledger, Release, Verdict
+from pipelines.releases import changelog
+from pipelines.releases.ledger import Action, Ledger, Release, Verdict
 
 
 def enter(champion: Champion, *, action: Action, gate: Verdict, reason: str, withdraws: Iterable[str] = ()) -> Champion:
@@ -14,7 +14,7 @@ def enter(champion: Champion, *, action: Action, gate: Verdict, reason: str, wit
 
     Args:
         champion: The new champion; the number in its record does not matter.
-        action: See `pipelines.registry.releases.Release`.
+        action: See `pipelines.releases.ledger.Release`.
         gate: See there.
         reason: See there.
         withdraws: See there.

@@ -1,7 +1,7 @@
 """From candidates to a champion: comparing them, and writing the decision to git and to the registry.
 
 Git decides who the champion is and what its release is called: `models/champion` and the ledger, `models/releases.json`
-(`pipelines.registry.releases`). The registry follows; see `pipelines.registry.reconcile`.
+(`pipelines.releases.ledger`). The registry follows; see `pipelines.releases.reconcile`.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from pipelines.registry.candidates import VALIDATION_FILE, Candidate, sha256
 from pipelines.registry.champion import Champion, ChampionRecord
 from pipelines.registry.costs import costs
 from pipelines.registry.gate import Decision, GateEntry
-from pipelines.registry.releases import Action, Verdict
-from pipelines.registry.releasing import enter
+from pipelines.releases.ledger import Action, Verdict
+from pipelines.releases.releasing import enter
 from service import faces
 from service.classifier import GRAPH_FILE
 
@@ -78,12 +78,12 @@ def release(
 
     Args:
         candidate: The new champion.
-        action: See `pipelines.registry.releases.Release`.
+        action: See `pipelines.releases.ledger.Release`.
         gate: See there.
         reason: Why it is the champion, in a sentence.
         decision: The gate's decision as a dictionary; None if it is not known.
         training_parameters: Parameters of its training.
-        withdraws: See `pipelines.registry.releases.Release`.
+        withdraws: See `pipelines.releases.ledger.Release`.
     """
     champion = as_champion(candidate, reason, decision, training_parameters)
     return enter(champion, action=action, gate=gate, reason=reason, withdraws=withdraws)

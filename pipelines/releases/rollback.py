@@ -1,7 +1,7 @@
 """Go back to an earlier release.
 
-    python -m pipelines.rollback --reason "ward 3 reports wrong moods"        # to the release before
-    python -m pipelines.rollback 4 --reason "ward 3 reports wrong moods"
+    python -m pipelines.releases.rollback --reason "ward 3 reports wrong moods"        # to the release before
+    python -m pipelines.releases.rollback 4 --reason "ward 3 reports wrong moods"
 
 One command brings back what belongs together, from git's history: `models/champion`, the bundle with its model card,
 the drift reference and the reports about them. It writes the ledger, the changelog and DVC's lock, and moves the alias
@@ -22,13 +22,14 @@ import typer
 
 from pipelines import paths
 from pipelines.params import Params
-from pipelines.registry import by_hand, history, results
+from pipelines.registry import results
 from pipelines.registry.champion import Champion
 from pipelines.registry.dvc_lock import Recorded
-from pipelines.registry.history import Commit
-from pipelines.registry.releases import Ledger, Release
-from pipelines.registry.releasing import enter
-from pipelines.registry.transaction import replace, transaction
+from pipelines.releases import by_hand, history
+from pipelines.releases.history import Commit
+from pipelines.releases.ledger import Ledger, Release
+from pipelines.releases.releasing import enter
+from pipelines.releases.transaction import replace, transaction
 from service.classifier import GRAPH_FILE, METADATA_FILE
 
 _OWN_INPUTS: Final = (history.CLASSIFIER, paths.PHOTOS, paths.PEOPLE, paths.face_set("validation"))
@@ -78,7 +79,7 @@ def make_again(release: Release, work: Path) -> list[str]:
     Raises:
         LookupError: MLflow does not have it, or not as it was released.
     """
-    from pipelines.registry import reconcile  # it needs Keras, which takes seconds
+    from pipelines.releases import reconcile  # it needs Keras, which takes seconds
 
     champion = reconcile.fetch(release, work)
     if champion.served_digest != release.digest:

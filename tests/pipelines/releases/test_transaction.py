@@ -1,4 +1,4 @@
-"""`pipelines.registry.transaction`: all of the new files, or all of the old ones."""
+"""`pipelines.releases.transaction`: all of the new files, or all of the old ones."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.registry.transaction import Busy, recover, replace, transaction
+from pipelines.releases.transaction import Busy, recover, replace, transaction
 
 CHANGED = (Path("directory"), Path("file"), Path("new"))
 

@@ -6,9 +6,9 @@ the same time therefore change the same lines, and git reports a conflict instea
 
 An entry is added if the champion changes, and none is ever changed or removed:
 
-- `promote`: the gate promoted a challenger, or a maintainer promoted a model (`python -m pipelines.promote`).
+- `promote`: the gate promoted a challenger, or a maintainer promoted a model (`python -m pipelines.releases.promote`).
 - `refresh`: the champion was measured or exported again, and what is served differs, for example in its calibration.
-- `rollback`: a maintainer went back to an earlier release (`python -m pipelines.rollback`).
+- `rollback`: a maintainer went back to an earlier release (`python -m pipelines.releases.rollback`).
 
 The same classifier has the same number again: the entry of a rollback carries the number of the release that it brings
 back. A decision by hand withdraws all other models that there are. The gate does not promote a withdrawn model; a
@@ -144,7 +144,7 @@ class Ledger:
                 raise ValueError(
                     f"{path}: release {entry.number} stands for two classifiers, {first.digest[:12]} and "
                     f"{entry.digest[:12]}. Two clones released it: keep one entry, and release the other model again "
-                    "(python -m pipelines.promote NAME --reason WHY)"
+                    "(python -m pipelines.releases.promote NAME --reason WHY)"
                 )
             known[entry.number] = entry
         if len({entry.digest for entry in known.values()}) < len(known):
@@ -239,7 +239,7 @@ def require_consistent(ledger: Ledger, champion: Champion | None) -> None:
     raise LookupError(
         f"{paths.CHAMPION} is release {record.version} ({record.architecture}, digest {champion.served_digest[:12]}), "
         f"but by {paths.RELEASES} {current.title if current else said} is the champion. To go back to a release: "
-        f"python -m pipelines.rollback NUMBER --reason WHY. To undo the difference: git checkout HEAD -- "
+        f"python -m pipelines.releases.rollback NUMBER --reason WHY. To undo the difference: git checkout HEAD -- "
         f"{paths.CHAMPION} {paths.RELEASES}"
     )
 

@@ -1,6 +1,6 @@
 """Release a model by decision of a maintainer, whatever the gate says.
 
-    python -m pipelines.promote mini_xception_distilled --reason "clinic B has bright rooms"
+    python -m pipelines.releases.promote mini_xception_distilled --reason "clinic B has bright rooms"
 
 The model is named by its name in `params.yaml`, if it is trained and evaluated, or by the beginning of a digest: that
 of a release in the ledger, or that of a model in MLflow (tag `model_digest`). One command changes all that belongs
@@ -9,7 +9,7 @@ and the alias in MLflow. If something fails, everything stays as it was. An MLfl
 warning. The ledger says who did it, when, why and what the gate said. All other models that there are now are
 withdrawn: the stage `register` does not promote them.
 
-To go back to an earlier release, use `python -m pipelines.rollback`.
+To go back to an earlier release, use `python -m pipelines.releases.rollback`.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ import typer
 
 from pipelines import paths
 from pipelines.params import Params
-from pipelines.registry import by_hand, mlflow_connection, mlflow_store, promotion, results, runs
+from pipelines.registry import mlflow_connection, mlflow_store, results, runs
 from pipelines.registry.candidates import Candidate
 from pipelines.registry.champion import Champion
 from pipelines.registry.dvc_lock import Recorded
-from pipelines.registry.releases import Ledger, Verdict, require_consistent
-from pipelines.registry.transaction import transaction
+from pipelines.releases import by_hand, promotion
+from pipelines.releases.ledger import Ledger, Verdict, require_consistent
+from pipelines.releases.transaction import transaction
 
 _DIGEST: Final = re.compile("[0-9a-f]{8,64}")
 _STAGES: Final = ("register", "package", "reference")

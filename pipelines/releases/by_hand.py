@@ -1,4 +1,4 @@
-"""What `pipelines.promote` and `pipelines.rollback` share: what they change, check and say."""
+"""What `pipelines.releases.promote` and `pipelines.releases.rollback` share: what they change, check and say."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from typing import Final
 import mlflow
 
 from pipelines import paths
-from pipelines.registry import changelog, history, mlflow_connection, mlflow_store, results, transaction
+from pipelines.registry import mlflow_connection, mlflow_store, results
 from pipelines.registry.candidates import Candidate
 from pipelines.registry.champion import Champion
-from pipelines.registry.releases import Ledger, Release
+from pipelines.releases import changelog, history, transaction
+from pipelines.releases.ledger import Ledger, Release
 
 REFERENCE: Final = paths.BUNDLE / "reference"
 BUNDLE: Final = (history.CLASSIFIER, REFERENCE, paths.LITERT_REPORT)
@@ -89,7 +90,7 @@ def tell_registry(champion: Champion, decision: str) -> None:
     try:
         with mlflow_connection.plain_errors():
             mlflow_store.connect()
-            from pipelines.registry import promotion  # it needs Keras, which takes seconds
+            from pipelines.releases import promotion  # it needs Keras, which takes seconds
 
             version = promotion.sync_from_git(champion, decision)
         print(f"MLflow: the alias `{mlflow_store.CHAMPION_ALIAS}` is at version {version.version}.")
@@ -115,7 +116,7 @@ def say(entry: Release, stale: Collection[str]) -> None:
     if entry.withdraws:
         print(
             "Withdrawn: all other models that there are now. The gate promotes only better ones, trained later; "
-            "you can promote any: python -m pipelines.promote NAME --reason WHY"
+            "you can promote any: python -m pipelines.releases.promote NAME --reason WHY"
         )
     if stale:
         print(f"`dvc repro` will make again, for this release: {', '.join(stale)}.")

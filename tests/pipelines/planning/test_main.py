@@ -1,4 +1,4 @@
-"""`python -m pipelines.plan`: what is printed before a training starts."""
+"""`python -m pipelines.planning`: what is printed before a training starts."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipelines import plan
 from pipelines.params import ParamsError
+from pipelines.planning import __main__ as plan
 from pipelines.planning.stages import Step
 from pipelines.planning.training_cost import TrainingCost
 from tests.conftest import ROOT
@@ -73,8 +73,11 @@ def test_a_wrong_number_ends_it_before_dvc_is_asked(tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize(
     ("target", "commands"),
     [
-        ("train", ["-m pipelines.plan", "dvc repro"]),
-        ("compare", ["-m pipelines.plan models/dvc.yaml", "dvc repro models/dvc.yaml", "-m pipelines.compare"]),
+        ("train", ["-m pipelines.planning", "dvc repro"]),
+        (
+            "compare",
+            ["-m pipelines.planning models/dvc.yaml", "dvc repro models/dvc.yaml", "-m pipelines.releases.compare"],
+        ),
     ],
 )
 def test_make_prints_the_cost_before_dvc_starts(target: str, commands: list[str]) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import plots_page
+from pipelines.evaluation import plots_page
 
 
 def test_a_page_of_plots_loads_nothing_and_has_what_draws_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,9 +17,10 @@ from mlflow.entities.model_registry import ModelVersion
 from pipelines import paths
 from pipelines.model_card.render import MODEL_CARD_FILE
 from pipelines.params import Params
-from pipelines.registry import descriptions, mlflow_connection, mlflow_store, promotion, runs
+from pipelines.registry import descriptions, mlflow_connection, mlflow_store, runs
 from pipelines.registry.candidates import Candidate
 from pipelines.registry.champion import Champion
+from pipelines.releases import promotion
 from service.classifier import METADATA_FILE, ClassifierMetadata
 
 UI: Final = "http://127.0.0.1:5000"

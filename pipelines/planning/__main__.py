@@ -1,7 +1,7 @@
 """What `dvc repro` would run and what its trainings cost. By hand, and by `make train` and `make compare` first.
 
-    python -m pipelines.plan                    # dvc repro
-    python -m pipelines.plan models/dvc.yaml    # all models, as `make compare`
+    python -m pipelines.planning                    # dvc repro
+    python -m pipelines.planning models/dvc.yaml    # all models, as `make compare`
 
 Reads only; a wrong number in `params.yaml` ends it with a sentence.
 """

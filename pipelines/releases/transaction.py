@@ -1,6 +1,6 @@
 """All or nothing for commands that replace several files: an interrupted one leaves the files of before.
 
-    python -m pipelines.registry.transaction     # puts back what an interrupted promotion or rollback has left
+    python -m pipelines.releases.transaction     # puts back what an interrupted promotion or rollback has left
 
 Copies of the files are made first. If the command fails, or is interrupted from the keyboard, it puts them back. If it
 is killed, or the power fails, the next command does.

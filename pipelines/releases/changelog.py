@@ -7,7 +7,7 @@ import textwrap
 from pathlib import Path
 from typing import Final
 
-from pipelines.registry.releases import Release
+from pipelines.releases.ledger import Release
 
 CHANGELOG: Final = Path("CHANGELOG.md")
 

@@ -1,5 +1,5 @@
-"""`pipelines.promote` and `pipelines.rollback` in a repository of git and DVC: all that belongs together changes at
-once, and nothing undoes it."""
+"""`promote` and `rollback` in a repository of git and DVC: all that belongs together changes at once, and nothing
+undoes it."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ import pytest
 from dvc.repo import Repo
 
 from pipelines import package, promote, register, rollback
-from pipelines.registry import by_hand, mlflow_store, promotion, results
+from pipelines.registry import mlflow_store, results
 from pipelines.registry.candidates import Candidate
 from pipelines.registry.champion import Champion, ChampionRecord
-from pipelines.registry.releases import Ledger, Release
+from pipelines.releases import by_hand, promotion
+from pipelines.releases.ledger import Ledger, Release
 from tests.conftest import ROOT
 from tests.support import toys
 from tests.support.mlflow_stores import closed_port

@@ -13,9 +13,10 @@ import mlflow
 from mlflow.entities.model_registry import ModelVersion
 
 from pipelines import paths
-from pipelines.registry import mlflow_connection, mlflow_store, promotion, runs
+from pipelines.registry import mlflow_connection, mlflow_store, runs
 from pipelines.registry.champion import Champion
-from pipelines.registry.releases import Ledger, Release
+from pipelines.releases import promotion
+from pipelines.releases.ledger import Ledger, Release
 
 
 def follow_git(champion: Champion | None, ledger: Ledger) -> str:
@@ -61,7 +62,7 @@ def require_newest(ledger: Ledger) -> None:
     if version is not None and _is_newer(version, ledger):
         raise LookupError(
             f"The registry has {_title(version)}, which {paths.RELEASES} does not know: git pull, then dvc repro. If "
-            "nobody has pushed that release, promote by hand: python -m pipelines.promote NAME --reason WHY"
+            "nobody has pushed that release, promote by hand: python -m pipelines.releases.promote NAME --reason WHY"
         )
 
 
@@ -92,7 +93,7 @@ def fetch(release: Release, directory: Path) -> Champion:
 
 def _promote(version: ModelVersion) -> str:
     """The command that releases a version's model."""
-    return f"python -m pipelines.promote {mlflow_store.model_digest(version)[:12]} --reason WHY"
+    return f"python -m pipelines.releases.promote {mlflow_store.model_digest(version)[:12]} --reason WHY"
 
 
 def _is_newer(version: ModelVersion, ledger: Ledger) -> bool:

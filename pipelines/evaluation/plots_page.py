@@ -1,7 +1,7 @@
 """The plots of `dvc.yaml` as a page that opens without a network: `make plots`.
 
-    python -m pipelines.plots_page                 # all plots of the checkout
-    python -m pipelines.plots_page diff HEAD~1     # beside those of another commit
+    python -m pipelines.evaluation.plots_page                 # all plots of the checkout
+    python -m pipelines.evaluation.plots_page diff HEAD~1     # beside those of another commit
 
 `dvc plots` loads Vega from the internet when its page is opened. This command gives it a page template that has Vega
 inside. Arguments are those of `dvc plots`; without any, `show` is meant.
