@@ -17,7 +17,8 @@ ORDER = (
     ("training", "ingest"),
     ("evaluation",),
     ("export", "registry"),
-    ("model_card", "planning", "releases"),
+    ("model_card", "planning"),
+    ("releases",),
 )
 """The rooms of `pipelines/` from the ground up; a module that is none of them is a stage or a script."""
 FLOORS = {room: floor for floor, rooms in enumerate(ORDER) for room in rooms}

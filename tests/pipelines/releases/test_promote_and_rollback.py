@@ -15,11 +15,11 @@ import keras
 import pytest
 from dvc.repo import Repo
 
-from pipelines import package, promote, register, rollback
+from pipelines import package, register
 from pipelines.registry import mlflow_store, results
 from pipelines.registry.candidates import Candidate
 from pipelines.registry.champion import Champion, ChampionRecord
-from pipelines.releases import by_hand, promotion
+from pipelines.releases import by_hand, promote, promotion, rollback
 from pipelines.releases.ledger import Ledger, Release
 from tests.conftest import ROOT
 from tests.support import toys
