@@ -198,9 +198,11 @@ def live_sessions(plan: Plan) -> Iterator[Finding]:
         end = time.monotonic() + seconds
         thread = threading.Thread(target=_run_clients, args=(server.port, tally, end))
         thread.start()
-        for share in (_WARM_SHARE, 1.0):
-            time.sleep(max(0.0, end - (1 - share) * seconds - time.monotonic()))
+        # While sessions end, since then memory is freed.
+        for begin in (end - (1 - _WARM_SHARE) * seconds, end - _MEASURED_SECONDS - 1):
+            time.sleep(max(0.0, begin - time.monotonic()))
             memory.append(_memory_each(workers))
+        time.sleep(max(0.0, end + 2 * _INTERVAL - time.monotonic()))  # now all of them stay
         replaced = {worker.pid for worker in workers} != {worker.pid for worker in server.workers()}
         os.kill(server.process.pid, signal.SIGTERM)
         exit_code = server.process.wait(timeout=60)
