@@ -82,7 +82,7 @@ def comparable(rows: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Numbers as float64, texts as objects; missing numbers are NaN, missing texts None. The index is that of the
-        rows, or numbers of their sessions if they have a column of them; see `monitoring.drift_tests`.
+        rows, or numbers of their sessions if any row has one; see `monitoring.drift_tests`.
     """
     columns: dict[str, Any] = {}
     for name in (name for name in TESTED if name in rows):
@@ -95,7 +95,8 @@ def comparable(rows: pd.DataFrame) -> pd.DataFrame:
     index = rows.index
     if SESSION in rows:  # as numbers, since Evidently sorts them
         codes = pd.factorize(rows[SESSION])[0]
-        index = pd.Index(np.where(codes >= 0, codes, np.nan), name=SESSION)
+        if (codes >= 0).any():  # an index without any number is one that Evidently cannot plot
+            index = pd.Index(np.where(codes >= 0, codes, np.nan), name=SESSION)
     return pd.DataFrame(columns, index=index)
 
 

@@ -39,10 +39,13 @@ def random_table(random: Generator, count: int) -> pd.DataFrame:
         if random.random() < 0.5:
             values = values.astype("float64").mask(random.random(count) < random.choice([0.02, 0.5, 0.95]))
         columns[name] = values.astype(random.choice(["float32", "float64", "Float64", "object"]))
-    for name, values in (("mood", MOODS), ("outcome", ("answered", "no_face"))):
+    texts = {"mood": MOODS, "reliability": ("reliable", "dark", "uncertain"), "outcome": ("answered", "no_face")}
+    assert texts.keys() == set(CATEGORICAL)
+    for name, values in texts.items():
         shares = random.dirichlet(np.full(len(values), 0.3))
         columns[name] = pd.Series(random.choice(values, count, p=shares), dtype="object")
-    columns["mood"] = columns["mood"].where(columns["outcome"] == "answered", None)
+    for name in ("mood", "reliability"):
+        columns[name] = columns[name].where(columns["outcome"] == "answered", None)
     return pd.DataFrame(columns)
 
 
