@@ -42,7 +42,9 @@ class Commit:
         """
         packed = _git("archive", self.revision, "--", path.as_posix())
         with tarfile.open(fileobj=BytesIO(packed)) as archive:
-            archive.extractall(directory, filter="data")
+            if hasattr(tarfile, "data_filter"):  # not before Python 3.11.4, which Debian 12 lacks
+                archive.extraction_filter = tarfile.data_filter
+            archive.extractall(directory)
         return directory / path
 
     def locked(self, stage: str) -> dict[str, Any]:
