@@ -24,6 +24,7 @@ from service import images, schema
 from service.classifier import GRAPH_FILE, METADATA_FILE, InputSpec, digest_of
 from service.estimator import MoodEstimator
 from service.moods import MOODS
+from service.quality import RULE_FILE
 from service.session.state import State
 from tests.conftest import ROOT
 from tests.support.pictures import Pixels, encode
@@ -163,6 +164,7 @@ def test_a_fault_of_the_service_leaves_nothing_either(telltale: bytes, wanted: l
         temperature=metadata["temperature"],
     )
     (bundle / "classifier" / METADATA_FILE).write_text(json.dumps(metadata))
+    (bundle / "classifier" / RULE_FILE).unlink()  # it is another classifier's now
     begun = time.time() - 1
     with serve(tmp_path, MEAA_BUNDLE=str(bundle), MEAA_WORKERS="1") as server:
         response = server.upload(telltale)
