@@ -24,7 +24,7 @@ FACES, PHOTOS = 400, 80
 THE_LOOP = ("reference",)
 """The last stage. It needs all others except `detector_equivalence`, which takes minutes and has no dependants."""
 
-_PARTS = ("service", "pipelines", "monitoring", "dvc.yaml", "models/dvc.yaml")
+_PARTS = ("service", "pipelines", "monitoring", "bundle/session", "dvc.yaml", "models/dvc.yaml")
 
 
 def write_sample(source: Path, target: Path, form: dataset.ParquetFormat, count: int) -> None:
