@@ -6,7 +6,6 @@ read, or that leaves. h11, another parser, must not see other requests in it tha
 
 from __future__ import annotations
 
-import asyncio
 import random
 import zlib
 from itertools import pairwise
@@ -70,23 +69,11 @@ def _serve(pieces: list[bytes], *, reads: bool = True, ends: bool = False) -> tu
     Raises:
         AssertionError: Something did not end as it must.
     """
-    received = bytearray()
-
-    async def client() -> None:
-        nonlocal received
-        wire = _worker.connect(reads=reads)
-        received = wire.received
-        for piece in pieces:
-            wire.send(piece)
-            await asyncio.sleep(0.001)
-        if ends:
-            wire.finish()
-
-    _worker.run(client())
+    received = _worker.converse(pieces, reads=reads, ends=ends)
     seen = _worker.seen
     if not reads or ends:
         return seen, []
-    statuses = _responses(bytes(received), [request.method for request in seen])
+    statuses = _responses(received, [request.method for request in seen])
     assert STATUSES.issuperset(statuses), f"a status that must not be: {statuses}"
     statuses = [status for status in statuses if status != 100]
     assert len(seen) <= len(statuses) <= len(seen) + 1, "not one response for each request"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
@@ -135,6 +135,35 @@ class SimulatedWorker:
         assert self._service._buffer._free == meaa.SETTINGS.max_buffer, "the buffer keeps bytes"
         assert not self._state.connections, "the server keeps a connection"
         assert not self._state.tasks, "the server keeps a task"
+
+    def converse(self, pieces: Sequence[bytes], *, reads: bool = True, ends: bool = False) -> bytes:
+        """Serve one connection to its end.
+
+        Args:
+            pieces: What the client sends, read by read.
+            reads: Whether the client reads what it gets.
+            ends: Whether the client closes after its last byte.
+
+        Returns:
+            What the client has got.
+
+        Raises:
+            AssertionError: See `run`.
+        """
+        received = bytearray()
+
+        async def client() -> None:
+            nonlocal received
+            wire = self.connect(reads=reads)
+            received = wire.received
+            for piece in pieces:
+                wire.send(piece)
+                await asyncio.sleep(0.001)
+            if ends:
+                wire.finish()
+
+        self.run(client())
+        return bytes(received)
 
 
 class _Lines(logging.Handler):

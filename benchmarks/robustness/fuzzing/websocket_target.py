@@ -7,7 +7,6 @@ that leaves.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import random
 import struct
@@ -247,22 +246,10 @@ def run(data: bytes) -> list[str]:
 
 def _serve(pieces: list[bytes], *, reads: bool = True, ends: bool = False) -> _Served:
     """Serve a connection to its end; see `benchmarks.robustness.fuzzing.http_target`."""
-    received = bytearray()
-
-    async def client() -> None:
-        nonlocal received
-        wire = _worker.connect(reads=reads)
-        received = wire.received
-        for piece in pieces:
-            wire.send(piece)
-            await asyncio.sleep(0.001)
-        if ends:
-            wire.finish()
-
-    _worker.run(client())
+    received = _worker.converse(pieces, reads=reads, ends=ends)
     if not reads or ends:
         return _Served(None, [])
-    return _read(bytes(received), [request.method for request in _worker.seen])
+    return _read(received, [request.method for request in _worker.seen])
 
 
 def _read(data: bytes, methods: list[bytes]) -> _Served:
